@@ -1,0 +1,2 @@
+//! The binary greenroom: commands, configuration, wiring
+fn main() {}

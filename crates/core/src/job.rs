@@ -1,0 +1,76 @@
+use crate::{DiskLimits, ExecutionId, Limits, RelativePath};
+
+/// Where a job's files stand and its stages start, as the program sees it (Piston's place, so that
+/// paths in tracebacks do not change when a deployment moves).
+pub const WORKSPACE: &str = "/box/submission";
+
+/// A unit of work for a backend: files, and commands to run over them in order. It knows nothing of
+/// languages: a runtime has been resolved into commands before.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Server-made id, for logs.
+    pub id: ExecutionId,
+    /// Written into the workspace before the first stage; a later file of the same path replaces an earlier one.
+    pub files: Vec<JobFile>,
+    /// One or two stages: the run stage, or compile then run. The first that does not end with exit
+    /// status 0 is the last one run.
+    pub stages: Vec<StageSpec>,
+    /// Quota of the workspace and temporary files.
+    pub disk: DiskLimits,
+}
+
+/// A file of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobFile {
+    /// Below [`WORKSPACE`]; missing directories are made.
+    pub path: RelativePath,
+    /// Its bytes.
+    pub content: Vec<u8>,
+    /// Mode 0755 rather than 0644.
+    pub executable: bool,
+}
+
+/// What a stage is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StageKind {
+    /// Turns sources into something that runs; it has no input.
+    Compile,
+    /// Runs the program.
+    Run,
+}
+
+impl StageKind {
+    /// The name used on the wire, in metrics and in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StageKind::Compile => "compile",
+            StageKind::Run => "run",
+        }
+    }
+}
+
+/// One command of a job.
+#[derive(Clone, Debug)]
+pub struct StageSpec {
+    /// What it is for.
+    pub kind: StageKind,
+    /// Program and arguments; exec'ed directly, no shell between. `argv[0]` is a path inside the sandbox:
+    /// absolute, or relative to [`WORKSPACE`] (`./a.out`); it is not searched for in `PATH`.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Where its standard input comes from.
+    pub stdin: Stdin,
+}
+
+/// A stage's standard input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    /// These bytes, then end of file.
+    Bytes(Vec<u8>),
+    /// What the client sends while the stage runs; end of file when it says so.
+    Interactive,
+}

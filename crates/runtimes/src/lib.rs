@@ -1,0 +1,1 @@
+//! The languages: catalogue, discovery, stages

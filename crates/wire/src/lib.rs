@@ -1,0 +1,1 @@
+//! Piston's wire format: serde types and pure translation

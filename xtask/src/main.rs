@@ -1,0 +1,2 @@
+//! up, test, ci, tidy, bench
+fn main() {}
