@@ -21,7 +21,7 @@ pub struct Limits {
 }
 
 /// The quota of an execution's private files: workspace, `/tmp` and `/dev/shm` together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DiskLimits {
     /// Bytes. Kept in memory, and charged to the stage that writes them: choose it well below its memory limit.
     pub bytes: u64,

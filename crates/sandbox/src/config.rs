@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use greenroom_core::{Profile, RelativePath};
+use greenroom_core::{DiskLimits, Profile, RelativePath};
 use serde::{Deserialize, Serialize};
 
 /// What the runner needs to know before the first job. Plain data; travels to the runner process as JSON.
@@ -17,10 +17,14 @@ pub struct SandboxConfig {
     pub etc: Vec<String>,
     /// Read-only files put at `/opt/greenroom/<path>` in every sandbox (shims of runtimes).
     pub support: Vec<SupportFile>,
+    /// Where workspaces stand in profile restricted, which has no private tmpfs.
+    pub workspace_dir: PathBuf,
     /// First host uid (and gid) given to sandboxes. Never 0.
     pub uid_first: u32,
     /// How many uids from there on are ours.
     pub uid_count: u32,
+    /// Quota of a job's files, for sandboxes prepared before their job is known.
+    pub disk: DiskLimits,
     /// Sandboxes that may exist at once, the ones prepared ahead included.
     pub max_sandboxes: u32,
     /// Sandboxes kept prepared for jobs to come.

@@ -1,0 +1,293 @@
+//! The cgroups of one slot: limits in, counters out.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, openat, unlinkat},
+    io::{Errno, pread, pwrite, write},
+};
+
+use super::{discover::V1, instance::subdirectory};
+use crate::message::StageLimits;
+
+/// Period of the CPU quota (cgroup-v2.rst: cpu.max; sched-bwc.rst: cpu.cfs_period_us), microseconds.
+const PERIOD_US: u64 = 100_000;
+
+/// What is in force, to write only what changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct InForce {
+    memory_bytes: u64,
+    processes: u32,
+    cpu_milli: u32,
+}
+
+/// Counters of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) cpu_us: u64,
+    pub(crate) memory_peak_bytes: Option<u64>,
+    pub(crate) out_of_memory: bool,
+}
+
+/// The cgroups of a slot. One run at a time is inside.
+pub(crate) struct SlotCgroup {
+    layout: Layout,
+    in_force: Option<InForce>,
+    cpu_base_us: u64,
+    oom_base: u64,
+}
+
+enum Layout {
+    V2 {
+        slot: OwnedFd,
+        /// The current run's leaf, while there is one.
+        leaf: Option<Leaf>,
+    },
+    V1 {
+        dirs: V1<OwnedFd>,
+        files: Box<V1Files>,
+        /// The slot's directory in the bare v2 tree.
+        unified: Option<Leaf>,
+    },
+}
+
+/// A v2 directory that runs are cloned into.
+struct Leaf {
+    dir: OwnedFd,
+    kill: OwnedFd,
+    events: OwnedFd,
+}
+
+/// v1 files that are read or written at every run, kept open.
+struct V1Files {
+    cpu_usage: OwnedFd,
+    memory_peak: OwnedFd,
+    memory_limit: OwnedFd,
+    /// Absent where swap is not accounted.
+    memsw_limit: Option<OwnedFd>,
+    oom_control: OwnedFd,
+    pids_max: OwnedFd,
+    cpu_quota: OwnedFd,
+}
+
+fn open_file(dir: impl AsFd, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(openat(dir, name, flags | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+impl Leaf {
+    fn open(dir: OwnedFd) -> io::Result<Self> {
+        let kill = open_file(&dir, "cgroup.kill", OFlags::WRONLY)?;
+        let events = open_file(&dir, "cgroup.events", OFlags::RDONLY)?;
+        Ok(Self { dir, kill, events })
+    }
+}
+
+impl SlotCgroup {
+    pub(super) fn v2(slot: OwnedFd) -> io::Result<Self> {
+        put_text(open_file(&slot, "cgroup.subtree_control", OFlags::WRONLY)?, "+cpu +memory +pids")?;
+        Ok(Self::new(Layout::V2 { slot, leaf: None }))
+    }
+
+    pub(super) fn v1(dirs: V1<OwnedFd>, unified: Option<OwnedFd>) -> io::Result<Self> {
+        let unified = unified.map(Leaf::open).transpose()?;
+        let files = Box::new(V1Files {
+            cpu_usage: open_file(&dirs.cpuacct, "cpuacct.usage", OFlags::RDONLY)?,
+            memory_peak: open_file(&dirs.memory, "memory.max_usage_in_bytes", OFlags::RDWR)?,
+            memory_limit: open_file(&dirs.memory, "memory.limit_in_bytes", OFlags::RDWR)?,
+            memsw_limit: open_file(&dirs.memory, "memory.memsw.limit_in_bytes", OFlags::RDWR).ok(),
+            oom_control: open_file(&dirs.memory, "memory.oom_control", OFlags::RDONLY)?,
+            pids_max: open_file(&dirs.pids, "pids.max", OFlags::WRONLY)?,
+            cpu_quota: open_file(&dirs.cpu, "cpu.cfs_quota_us", OFlags::WRONLY)?,
+        });
+        put(open_file(&dirs.cpu, "cpu.cfs_period_us", OFlags::WRONLY)?, PERIOD_US)?;
+        Ok(Self::new(Layout::V1 { dirs, files, unified }))
+    }
+
+    fn new(layout: Layout) -> Self {
+        Self { layout, in_force: None, cpu_base_us: 0, oom_base: 0 }
+    }
+
+    /// Moves the calling process into the v1 cgroups; its children are born there. Nothing to do on v2.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        if let Layout::V1 { dirs, .. } = &self.layout {
+            for dir in dirs.each() {
+                put(open_file(dir, "cgroup.procs", OFlags::WRONLY)?, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes room for a run: a fresh leaf on v2, fresh counters on v1.
+    pub(crate) fn begin(&mut self) -> io::Result<()> {
+        match &mut self.layout {
+            Layout::V2 { slot, leaf } => {
+                let fresh = Leaf::open(subdirectory(slot, "run")?)?;
+                // Out of memory ends the whole run: a half-killed one only computes nonsense until its time is up.
+                put_at(&fresh.dir, "memory.oom.group", 1)?;
+                *leaf = Some(fresh);
+                self.in_force = None;
+                (self.cpu_base_us, self.oom_base) = (0, 0);
+            }
+            Layout::V1 { files, .. } => {
+                put(&files.memory_peak, 0)?;
+                self.oom_base = keyed(&files.oom_control, "oom_kill")?;
+                self.cpu_base_us = number(&files.cpu_usage)? / 1000;
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory to clone the first process into.
+    pub(crate) fn clone_into(&self) -> Option<BorrowedFd<'_>> {
+        self.leaf().map(|leaf| leaf.dir.as_fd())
+    }
+
+    fn leaf(&self) -> Option<&Leaf> {
+        match &self.layout {
+            Layout::V2 { leaf, .. } => leaf.as_ref(),
+            Layout::V1 { unified, .. } => unified.as_ref(),
+        }
+    }
+
+    /// Puts a run's limits in force. From here on CPU time counts.
+    ///
+    /// `EBUSY` where the memory in use already is above the limit.
+    pub(crate) fn limit(&mut self, limits: &StageLimits) -> io::Result<()> {
+        let wanted = InForce { memory_bytes: limits.memory_bytes, processes: limits.processes, cpu_milli: limits.cpu_milli };
+        let quota_us = u64::from(limits.cpu_milli) * PERIOD_US / 1000;
+        let before = self.in_force.replace(wanted);
+        match &self.layout {
+            Layout::V2 { leaf, .. } => {
+                let dir = &leaf.as_ref().ok_or(Errno::NOENT)?.dir;
+                put_at(dir, "memory.max", limits.memory_bytes)?;
+                match put_at(dir, "memory.swap.max", 0) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {} // a kernel without swap
+                    other => other?,
+                }
+                // Init is one more.
+                put_at(dir, "pids.max", u64::from(limits.processes) + 1)?;
+                put_text(open_file(dir, "cpu.max", OFlags::WRONLY)?, &format!("{quota_us} {PERIOD_US}"))?;
+            }
+            Layout::V1 { files, .. } => {
+                if before.is_none_or(|b| b.memory_bytes != wanted.memory_bytes) {
+                    self.in_force = None;
+                    files.limit_memory(limits.memory_bytes)?;
+                }
+                if before.is_none_or(|b| b.processes != wanted.processes) {
+                    // The slot itself and init are two more.
+                    put(&files.pids_max, u64::from(limits.processes) + 2)?;
+                }
+                if before.is_none_or(|b| b.cpu_milli != wanted.cpu_milli) {
+                    put(&files.cpu_quota, quota_us)?;
+                }
+                self.in_force = Some(wanted);
+                self.cpu_base_us = number(&files.cpu_usage)? / 1000;
+            }
+        }
+        Ok(())
+    }
+
+    /// CPU time used by the run so far, microseconds.
+    pub(crate) fn cpu_us(&self) -> io::Result<u64> {
+        let total = match &self.layout {
+            Layout::V2 { leaf, .. } => match leaf {
+                Some(leaf) => keyed(open_file(&leaf.dir, "cpu.stat", OFlags::RDONLY)?, "usage_usec")?,
+                None => 0,
+            },
+            Layout::V1 { files, .. } => number(&files.cpu_usage)? / 1000,
+        };
+        Ok(total.saturating_sub(self.cpu_base_us))
+    }
+
+    /// What the run has used, and whether the out-of-memory killer struck.
+    pub(crate) fn counters(&self) -> io::Result<Counters> {
+        let (memory_peak_bytes, oom) = match &self.layout {
+            Layout::V2 { leaf, .. } => match leaf {
+                Some(leaf) => {
+                    // memory.peak is there since Linux 5.19.
+                    let peak = open_file(&leaf.dir, "memory.peak", OFlags::RDONLY).and_then(number).ok();
+                    (peak, keyed(open_file(&leaf.dir, "memory.events", OFlags::RDONLY)?, "oom_kill")?)
+                }
+                None => (None, 0),
+            },
+            Layout::V1 { files, .. } => (Some(number(&files.memory_peak)?), keyed(&files.oom_control, "oom_kill")?),
+        };
+        Ok(Counters { cpu_us: self.cpu_us()?, memory_peak_bytes, out_of_memory: oom > self.oom_base })
+    }
+
+    /// Kills every process of the run at once (`cgroup.kill`, Linux 5.14). Without a v2 tree the pid namespace's
+    /// first process has to be killed instead, which ends all the others.
+    pub(crate) fn kill(&self) -> io::Result<bool> {
+        match self.leaf() {
+            Some(leaf) => put(&leaf.kill, 1).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether a process of the run is left (`cgroup.events`; `pids.current` would count our own zombies).
+    pub(crate) fn populated(&self) -> io::Result<bool> {
+        self.leaf().map_or(Ok(false), |leaf| Ok(keyed(&leaf.events, "populated")? > 0))
+    }
+
+    /// Removes what [`SlotCgroup::begin`] made.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        if let Layout::V2 { slot, leaf } = &mut self.layout
+            && leaf.take().is_some()
+        {
+            unlinkat(slot, "run", AtFlags::REMOVEDIR)?;
+        }
+        Ok(())
+    }
+}
+
+impl V1Files {
+    /// The limit without swap must never be above the one with swap, so the order depends on the direction.
+    fn limit_memory(&self, bytes: u64) -> io::Result<()> {
+        let raise = number(&self.memory_limit)? < bytes;
+        let with_swap = || self.memsw_limit.as_ref().map_or(Ok(()), |file| put(file, bytes));
+        if raise {
+            with_swap()?;
+        }
+        put(&self.memory_limit, bytes)?;
+        if raise { Ok(()) } else { with_swap() }
+    }
+}
+
+fn put(file: impl AsFd, value: u64) -> io::Result<()> {
+    put_text(file, &value.to_string())
+}
+
+fn put_at(dir: impl AsFd, name: &str, value: u64) -> io::Result<()> {
+    put(open_file(dir, name, OFlags::WRONLY)?, value)
+}
+
+fn put_text(file: impl AsFd, text: &str) -> io::Result<()> {
+    // Files of a cgroup take one value per write; a pwrite at 0 leaves the position alone for the next.
+    match pwrite(&file, text.as_bytes(), 0) {
+        Err(Errno::SPIPE) => write(&file, text.as_bytes())?,
+        other => other?,
+    };
+    Ok(())
+}
+
+fn text(file: impl AsFd, buffer: &mut [u8; 1024]) -> io::Result<&str> {
+    let len = pread(file, &mut buffer[..], 0)?;
+    std::str::from_utf8(&buffer[..len]).map_err(io::Error::other)
+}
+
+/// The one number in a file.
+fn number(file: impl AsFd) -> io::Result<u64> {
+    let mut buffer = [0; 1024];
+    text(file, &mut buffer)?.trim().parse().map_err(io::Error::other)
+}
+
+/// The number behind a key, in a file of `key value` lines. 0 where there is no such key.
+fn keyed(file: impl AsFd, key: &str) -> io::Result<u64> {
+    let mut buffer = [0; 1024];
+    let text = text(file, &mut buffer)?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    value.map_or(Ok(0), |value| value.trim().parse().map_err(io::Error::other))
+}

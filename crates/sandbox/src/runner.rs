@@ -1,0 +1,319 @@
+//! The runner's own life: choose a profile, prepare what all sandboxes share, keep the slots alive, clean up.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    process::ExitCode,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use greenroom_core::Profile;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{Pid, Signal, WaitOptions, pidfd_send_signal, set_child_subreaper, set_parent_process_death_signal, waitpid},
+    thread::{CapabilitySet, UnshareFlags, remove_capability_from_bounding_set, set_no_new_privs, unshare_unsafe},
+};
+
+use crate::{
+    cgroup::{self, Instance},
+    config::SandboxConfig,
+    filter,
+    host::{self, CgroupVersion, HostReport},
+    message::{FromRunner, packet_pair, send},
+    slot::{Shared, Slot, own_mount_namespace},
+    step::{Failure, Step, take},
+    sys::{self, Cloned},
+    template, workspaces,
+};
+
+/// Uids that one slot uses in turn, so that a uid rests before it is used again.
+const UIDS_PER_SLOT: u32 = 16;
+/// A slot that ended sooner than this after its start is not replaced at once.
+const SLOT_MIN_LIFE: Duration = Duration::from_secs(1);
+
+/// `greenroom runner`: serves the server at the other end of standard input (a packet socket) until it is gone.
+pub fn runner_main() -> ExitCode {
+    if std::env::args().nth(2).as_deref() == Some("--crash-points") {
+        for step in Step::ALL {
+            println!("{}", step.name());
+        }
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("greenroom runner: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    let control = io::stdin().as_fd().try_clone_to_owned()?;
+    let config = read_config(&control)?;
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        sys::ignore_signal(signal)?;
+    }
+    // Sandboxes must not inherit a terminal.
+    match rustix::process::setsid() {
+        Ok(_) | Err(rustix::io::Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let null = fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    let (runner, report) = match Runner::start(&config) {
+        Ok(started) => started,
+        Err(refusal) => return send(&control, &FromRunner::Refused(refusal.to_string()), &[]),
+    };
+    send(&control, &FromRunner::Report(report), &[])?;
+    runner.serve(&control)
+}
+
+/// The first packet carries a descriptor with the configuration: it may be longer than a packet.
+fn read_config(control: &OwnedFd) -> io::Result<SandboxConfig> {
+    let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text.to_owned());
+    let not_us = "this command is started by `greenroom serve`, not by hand";
+    let (_, fds) =
+        crate::message::receive::<()>(control).map_err(|_| invalid(not_us))?.ok_or_else(|| invalid("the server is gone"))?;
+    let file = fds.into_iter().next().ok_or_else(|| invalid(not_us))?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
+    serde_json::from_str(&io::read_to_string(fs::File::from(file))?).map_err(io::Error::other)
+}
+
+/// Why the runner does not serve.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("isolation profile {wanted} is required, but only {found} can be had: {}", reasons.join("; "))]
+    TooWeak { wanted: Profile, found: Profile, reasons: Vec<String> },
+    #[error("isolation profile {profile} cannot be set up, at step {failure}")]
+    Step { profile: Profile, failure: Failure },
+    #[error("all {0} uid blocks of the configured range are taken by running servers: enlarge isolation.uid_count")]
+    NoUidBlock(u32),
+    #[error(
+        "isolation.uid_first is {first} and uid_count is {count}: the range must start above 0 and hold at least {needed} uids"
+    )]
+    UidRange { first: u32, count: u32, needed: u32 },
+}
+
+struct Runner {
+    shared: Rc<Shared>,
+    instance: Option<Instance>,
+    slots: Vec<SlotProcess>,
+    /// Uid block of an instance that has no cgroup directory to lock.
+    _block: Option<OwnedFd>,
+}
+
+struct SlotProcess {
+    pid: Pid,
+    pidfd: OwnedFd,
+    started: Instant,
+}
+
+impl Runner {
+    fn start(config: &SandboxConfig) -> Result<(Self, HostReport), Refusal> {
+        let mut report = host::look();
+        let (profile, reasons) = host::strongest(&report);
+        let root = rustix::process::geteuid().is_root();
+        let wanted = config.require.unwrap_or(if root { Profile::Full } else { Profile::Restricted });
+        if profile < wanted {
+            return Err(Refusal::TooWeak { wanted, found: profile, reasons });
+        }
+        report.profile = profile;
+        report.notes.extend(reasons);
+        let own_uids = root;
+        let block = 1 + config.max_sandboxes * UIDS_PER_SLOT;
+        let uids_fit =
+            config.uid_first > 0 && config.uid_count >= block && config.uid_first.checked_add(config.uid_count).is_some();
+        if own_uids && !uids_fit {
+            return Err(Refusal::UidRange { first: config.uid_first, count: config.uid_count, needed: block });
+        }
+        let blocks = config.uid_count / block;
+        let failed = |failure| Refusal::Step { profile, failure };
+        let instance = Self::claim(profile, blocks, &mut report).map_err(failed)?;
+        if instance.is_none() && profile == Profile::Full {
+            return Err(Refusal::NoUidBlock(blocks));
+        }
+        let (number, lock) = match &instance {
+            Some(instance) => (instance.number, None),
+            None => {
+                let (number, lock) = take(Step::ClaimInstance, || workspaces::claim_block(blocks)).map_err(failed)?;
+                (number, Some(lock))
+            }
+        };
+        let init_uid = config.uid_first + number * block;
+        let mut shared = Shared {
+            profile,
+            network: config.network,
+            filter: filter::program(profile == Profile::Restricted),
+            landlock_abi: report.landlock_abi,
+            cgroups: instance.is_some(),
+            own_uids,
+            init_uid,
+            first_uid: init_uid + 1,
+            uids_per_slot: UIDS_PER_SLOT,
+            slots: config.max_sandboxes,
+            mount_namespace: None,
+            workspaces: None,
+            etc: config.etc.iter().map(|name| format!("/etc/{name}")).collect(),
+            cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+        };
+        enclose(config, &mut shared).map_err(failed)?;
+        let runner = Self { shared: Rc::new(shared), instance, slots: Vec::new(), _block: lock };
+        Ok((runner, report))
+    }
+
+    /// Our cgroup directories; what dead instances left is swept on the way.
+    fn claim(profile: Profile, blocks: u32, report: &mut HostReport) -> Result<Option<Instance>, Failure> {
+        if report.cgroups == CgroupVersion::None {
+            return Ok(None);
+        }
+        let claimed = take(Step::ClaimInstance, || Instance::claim(&cgroup::discover()?, blocks));
+        match claimed {
+            Ok(instance) => Ok(instance),
+            Err(failure) if profile == Profile::Full => Err(failure),
+            Err(failure) => {
+                report.cgroups = CgroupVersion::None;
+                report.notes.push(format!(
+                    "cgroups cannot be used ({}): limits are per process, by rlimits; give the server a delegated cgroup (systemd: Delegate=yes)",
+                    failure.source
+                ));
+                Ok(None)
+            }
+        }
+    }
+
+    fn serve(mut self, control: &OwnedFd) -> io::Result<()> {
+        for index in 0..self.shared.slots {
+            let slot = self.start_slot(index, control)?;
+            self.slots.push(slot);
+        }
+        loop {
+            let mut fds = vec![PollFd::new(control, PollFlags::IN)];
+            fds.extend(self.slots.iter().map(|slot| PollFd::new(&slot.pidfd, PollFlags::IN)));
+            match poll(&mut fds, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            let ended: Vec<usize> = (0..self.slots.len()).filter(|&i| !fds[i + 1].revents().is_empty()).collect();
+            // The server sends nothing after the configuration: what can be read is its end.
+            if !fds[0].revents().is_empty() {
+                return self.shut_down();
+            }
+            for index in ended {
+                self.replace_slot(index, control)?;
+            }
+        }
+    }
+
+    fn start_slot(&self, index: u32, control: &OwnedFd) -> io::Result<SlotProcess> {
+        let cgroup = match &self.instance {
+            Some(instance) => Some(take(Step::SlotCgroup, || instance.slot(index)).map_err(|failure| failure.source)?),
+            None => None,
+        };
+        let (server, slot) = packet_pair()?;
+        match sys::clone(0, None)? {
+            Cloned::Child => {
+                drop(server);
+                let slot = Slot::new(Rc::clone(&self.shared), index, cgroup, slot);
+                match settle(&slot) {
+                    Ok(()) => slot.main(),
+                    Err(failure) => {
+                        eprintln!("greenroom runner: slot {index} cannot start: {failure}");
+                        sys::exit_now(1)
+                    }
+                }
+            }
+            Cloned::Parent { pid, pidfd } => {
+                send(control, &FromRunner::Slot(index), &[server.as_fd()])?;
+                let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
+                Ok(SlotProcess { pid, pidfd, started: Instant::now() })
+            }
+        }
+    }
+
+    fn replace_slot(&mut self, index: usize, control: &OwnedFd) -> io::Result<()> {
+        let dead = &self.slots[index];
+        waitpid(Some(dead.pid), WaitOptions::empty())?;
+        let lived = dead.started.elapsed();
+        if lived < SLOT_MIN_LIFE {
+            // Whatever ends it will end the next one too: do not spin.
+            std::thread::sleep(SLOT_MIN_LIFE - lived);
+        }
+        self.slots[index] = self.start_slot(u32::try_from(index).map_err(io::Error::other)?, control)?;
+        Ok(())
+    }
+
+    /// The server is gone: end everything, leave nothing.
+    fn shut_down(self) -> io::Result<()> {
+        for slot in &self.slots {
+            match pidfd_send_signal(&slot.pidfd, Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for slot in &self.slots {
+            waitpid(Some(slot.pid), WaitOptions::empty())?;
+        }
+        if let Some(workspaces) = &self.shared.workspaces {
+            workspaces.remove()?;
+        }
+        if let Some(instance) = self.instance {
+            instance.remove()?;
+        }
+        Ok(())
+    }
+}
+
+/// Leaves the host behind: namespaces, root, capabilities.
+fn enclose(config: &SandboxConfig, shared: &mut Shared) -> Result<(), Failure> {
+    if shared.profile == Profile::Full {
+        // Programs die of memory before we do; they get a score of their own (init.rs).
+        take(Step::Unshare, || fs::write("/proc/self/oom_score_adj", "-1000"))?;
+    }
+    if shared.profile == Profile::Restricted {
+        shared.workspaces = Some(take(Step::BuildTemplate, || workspaces::Workspaces::new(config))?);
+    } else {
+        take(Step::Unshare, || {
+            if shared.profile == Profile::Rootless {
+                host::become_own_root()?;
+            }
+            // SAFETY: single-threaded, so no other thread's view of mounts changes under it.
+            Ok::<_, io::Error>(unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?)
+        })?;
+        let end = shared.first_uid + shared.slots * shared.uids_per_slot;
+        shared.mount_namespace = Some(take(Step::Unshare, own_mount_namespace)?);
+        template::enter(config, shared.profile, shared.first_uid..end)?;
+    }
+    take(Step::DropCapabilities, || {
+        set_no_new_privs(true)?;
+        if rustix::process::geteuid().is_root() || shared.profile == Profile::Rootless {
+            for capability in CapabilitySet::all().iter() {
+                match remove_capability_from_bounding_set(capability) {
+                    Ok(()) | Err(rustix::io::Errno::INVAL) => {} // a capability this kernel does not know
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What a slot does once: its cgroups and its network namespace, which its sandboxes are born into.
+fn settle(slot: &Slot) -> Result<(), Failure> {
+    take(Step::ParentDeath, || set_parent_process_death_signal(Some(Signal::KILL)))?;
+    if let Some(cgroup) = &slot.cgroup {
+        take(Step::SlotAttach, || cgroup.enter())?;
+    }
+    if slot.shared.profile == Profile::Restricted {
+        // What a killed sandbox leaves behind becomes our child, to be found and ended.
+        take(Step::ParentDeath, || set_child_subreaper(Some(rustix::process::getpid())))?;
+    } else {
+        // Empty, its loopback down, and no program has the right to change it: one after the other may use it.
+        take(Step::SlotNetwork, || {
+            // SAFETY: single-threaded, as above.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+        })?;
+    }
+    Ok(())
+}
