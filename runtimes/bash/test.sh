@@ -1,0 +1,2 @@
+answer=(O K)
+printf '%s%s\n' "${answer[@]}"

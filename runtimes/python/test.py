@@ -1,0 +1,5 @@
+import json, sys
+
+match sys.version_info:
+    case (3, *_):
+        print(json.loads('{"answer": "OK"}')["answer"])
