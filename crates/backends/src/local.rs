@@ -1,11 +1,45 @@
-use greenroom_core::{Blame, Job, Outcome, StageKind, StageOutcome, Stream};
+//! The local backend: jobs run in sandboxes of the runner process on this machine.
+
+mod runner;
+mod slot;
+mod stage;
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use greenroom_core::{Blame, Job, Outcome, Profile, StageKind, StageOutcome, Stream, Verdict};
 use greenroom_sandbox::{HostReport, SandboxConfig};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    runner::RunnerProcess,
+    slot::{Base, Lease, Slots},
+    stage::{Client, EVENT_QUEUE},
+};
 
 /// The local backend: a handle on the runner process. Cheap to clone. When the last clone is dropped the
 /// runner ends everything and exits.
 #[derive(Clone)]
-pub struct Local {}
+pub struct Local {
+    inner: Arc<Inner>,
+    /// Dropped with the last handle: ends the runner.
+    _alive: Arc<tokio_util::sync::DropGuard>,
+}
+
+struct Inner {
+    host: HostReport,
+    config: Mutex<SandboxConfig>,
+    slots: Arc<Slots>,
+    /// Asks the runner to end.
+    shutdown: CancellationToken,
+    /// It has ended.
+    stopped: CancellationToken,
+    /// A runner that replaces the present one.
+    takeover: mpsc::Sender<RunnerProcess>,
+}
 
 /// Why the backend could not start. The text says what is missing and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +47,12 @@ pub enum StartError {
     /// The runner refused: the required isolation cannot be had, or a step of it failed.
     #[error("{0}")]
     Refused(String),
+    /// The runner process could not be started.
+    #[error("the runner process cannot be started: {0}")]
+    Spawn(#[source] io::Error),
+    /// It ended before it said anything.
+    #[error("the runner process ended before it was ready; its last words are on standard error")]
+    Died,
 }
 
 /// Why a job has no outcome.
@@ -25,9 +65,17 @@ pub enum ExecError {
     #[error("the sandbox failed at step {step}: {source}")]
     Sandbox {
         /// The step that failed.
-        step: String,
+        step: &'static str,
         /// The system's answer.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// The server's own pipes failed.
+    #[error("{what} cannot be used: {source}")]
+    Io {
+        /// Which.
+        what: &'static str,
+        /// The system's answer.
+        source: io::Error,
     },
     /// The server is shutting down.
     #[error("the server is shutting down")]
@@ -38,7 +86,7 @@ impl ExecError {
     /// Who is to blame.
     pub fn blame(&self) -> Blame {
         match self {
-            ExecError::RunnerLost | ExecError::Sandbox { .. } | ExecError::ShuttingDown => Blame::Us,
+            ExecError::RunnerLost | ExecError::Sandbox { .. } | ExecError::Io { .. } | ExecError::ShuttingDown => Blame::Us,
         }
     }
 }
@@ -119,33 +167,139 @@ impl Local {
     ///
     /// # Errors
     /// [`StartError`], with the reason to show to the operator.
-    pub async fn start(_config: SandboxConfig) -> Result<Self, StartError> {
-        todo!()
+    pub async fn start(config: SandboxConfig) -> Result<Self, StartError> {
+        let (runner, host) = RunnerProcess::start(&config).await?;
+        let shutdown = CancellationToken::new();
+        let slots = Slots::new(config.ready_sandboxes as usize, config.disk);
+        let (takeover, successors) = mpsc::channel(1);
+        let inner = Arc::new(Inner {
+            takeover,
+            host,
+            slots,
+            config: Mutex::new(config),
+            shutdown: shutdown.clone(),
+            stopped: CancellationToken::new(),
+        });
+        tokio::spawn(runner::supervise(Arc::clone(&inner), runner, successors));
+        Ok(Self { inner, _alive: Arc::new(shutdown.drop_guard()) })
     }
 
     /// Runs a job to its end, keeping its output up to its limits. Dropping the future stops the job.
     ///
     /// # Errors
     /// [`ExecError`]: never caused by the program.
-    pub async fn run(&self, _job: Job) -> Result<Finished, ExecError> {
-        todo!()
+    pub async fn run(&self, job: Job) -> Result<Finished, ExecError> {
+        self.inner.execute(&job, None).await
     }
 
     /// Starts a job whose output is streamed.
-    pub fn stream(&self, _job: Job) -> Execution {
-        todo!()
+    pub fn stream(&self, job: Job) -> Execution {
+        let (events, event_receiver) = mpsc::channel(EVENT_QUEUE);
+        let (control, control_receiver) = mpsc::channel(EVENT_QUEUE);
+        let (tell, finished) = oneshot::channel();
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            let gone = events.clone();
+            let mut client = Client { events, control: control_receiver };
+            let result = tokio::select! {
+                result = inner.execute(&job, Some(&mut client)) => result,
+                // The execution's owner dropped it: so do we, which kills the job.
+                () = gone.closed() => return,
+            };
+            drop((client, gone));
+            // Whoever has the events may not care for the end.
+            let _unheard = tell.send(result);
+        });
+        Execution { events: event_receiver, control, finished }
     }
 
     /// What the host offers, as the runner found it.
     pub fn host(&self) -> &HostReport {
-        todo!()
+        &self.inner.host
     }
 
     /// What the backend is doing now.
     pub fn status(&self) -> LocalStatus {
-        todo!()
+        self.inner.slots.status()
     }
 
-    /// Stops everything and waits for the runner to exit. Jobs still running end as cancelled.
-    pub async fn shutdown(&self) {}
+    /// Makes sandboxes from now on after this configuration (more of `/etc`, other shims): another runner takes
+    /// over. Jobs that run go on in the old one, which ends with the last of them.
+    ///
+    /// # Errors
+    /// [`StartError`] where a runner cannot work so; the old one goes on then.
+    pub async fn reload(&self, config: SandboxConfig) -> Result<(), StartError> {
+        let (runner, _) = RunnerProcess::start(&config).await?;
+        *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        self.inner.takeover.send(runner).await.map_err(|_| StartError::Died)
+    }
+
+    /// Stops everything and waits for the runner to exit. Jobs still running end without an outcome.
+    pub async fn shutdown(&self) {
+        self.inner.shutdown.cancel();
+        self.inner.stopped.cancelled().await;
+    }
+}
+
+impl Inner {
+    async fn execute(&self, job: &Job, mut client: Option<&mut Client>) -> Result<Finished, ExecError> {
+        let mut timings = Timings::default();
+        let mut outcomes = Vec::with_capacity(job.stages.len());
+        let begun = monotonic_us();
+        let mut lease = self.slots.lease(job.disk).await?;
+        timings.lease_us += monotonic_us() - begun;
+        for (index, spec) in job.stages.iter().enumerate() {
+            let files = if index == 0 { job.files.as_slice() } else { &[] };
+            tell(client.as_deref(), || Event::StageStarted(spec.kind)).await;
+            let leased = monotonic_us();
+            let base = lease.base();
+            let is_last = index + 1 == job.stages.len();
+            // While this stage runs the next one's sandbox is made, over the same workspace.
+            let (end, mut next) = tokio::join!(stage::run(&mut lease, files, spec, client.as_deref_mut()), async {
+                if is_last || self.host.profile == Profile::Restricted { None } else { Some(self.next_sandbox(base, job).await) }
+            });
+            let end = end?;
+            timings.sandbox_us += end.exec_at_us.saturating_sub(leased);
+            timings.run_us += end.outcome.usage.wall_us;
+            timings.settle_us += monotonic_us().saturating_sub(end.ended_at_us);
+            let goes_on = end.outcome.verdict == Verdict::Ok && !is_last;
+            if client.is_some() {
+                let mut ended = end.outcome.clone();
+                ended.output = greenroom_core::Output::default();
+                tell(client.as_deref(), || Event::StageEnded(ended)).await;
+            }
+            outcomes.push(end.outcome);
+            if !goes_on {
+                break;
+            }
+            let begun = monotonic_us();
+            lease = match next.take() {
+                Some(made) => made?,
+                // Without mount namespaces only the same slot can go on in its workspace.
+                None => lease.again(job.disk).await?,
+            };
+            timings.lease_us += monotonic_us() - begun;
+        }
+        Ok(Finished { outcome: Outcome { stages: outcomes }, timings })
+    }
+}
+
+impl Inner {
+    async fn next_sandbox(&self, base: io::Result<Base>, job: &Job) -> Result<Lease, ExecError> {
+        let base = base.map_err(|source| ExecError::Io { what: "the workspace of the stage before", source })?;
+        self.slots.lease_continuing(base.uid, job.disk, base.mount_namespace).await
+    }
+}
+
+async fn tell(client: Option<&Client>, event: impl FnOnce() -> Event) {
+    if let Some(client) = client {
+        // A client that is gone has dropped us too.
+        let _unheard = client.events.send(event()).await;
+    }
+}
+
+/// CLOCK_MONOTONIC, microseconds: the clock that slots speak.
+fn monotonic_us() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
 }

@@ -17,7 +17,7 @@ use rustix::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string, fsmount,
         fsopen, mount_bind, mount_remount, move_mount,
     },
-    process::{Pid, Signal, WaitOptions, WaitStatus, set_parent_process_death_signal, wait},
+    process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, wait},
 };
 
 use crate::{
@@ -91,7 +91,7 @@ fn live(birth: Birth<'_>, ends: WorkerEnds) -> Result<(), Failure> {
         if let Cloned::Parent { .. } = cloned
             && shared.profile == Profile::Full
         {
-            take(Step::CloneWorker, || oom_score(&proc, b"-1000"))?;
+            take(Step::CloneWorker, || oom_score(&proc, shared.oom_score.as_bytes()))?;
         }
         return serve(birth, ends, cloned, mount_namespace);
     }
@@ -214,19 +214,4 @@ fn oom_score(proc: &OwnedFd, score: &[u8]) -> io::Result<()> {
     let file = openat(proc, "self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(file, score)?;
     Ok(())
-}
-
-/// `waitpid`'s status as one number, for [`crate::message::Ended`].
-trait RawStatus {
-    fn as_raw(&self) -> i32;
-}
-
-impl RawStatus for WaitStatus {
-    fn as_raw(&self) -> i32 {
-        match (self.exit_status(), self.terminating_signal()) {
-            (Some(code), _) => code << 8,
-            (None, Some(signal)) => signal,
-            (None, None) => 0,
-        }
-    }
 }

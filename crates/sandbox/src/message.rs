@@ -256,3 +256,7 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, 
     let message = postcard::from_bytes(&bytes[..len]).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok(Some((message, fds)))
 }
+
+/// The body of the first packet to a runner, whose descriptor is the configuration (an empty packet would be
+/// an end of file).
+pub const CONFIG_FOLLOWS: u8 = 1;

@@ -32,14 +32,20 @@ const UIDS_PER_SLOT: u32 = 16;
 /// A slot that ended sooner than this after its start is not replaced at once.
 const SLOT_MIN_LIFE: Duration = Duration::from_secs(1);
 
+/// oom_score_adj of what must not be killed for want of memory (proc_pid_oom_score_adj(5)).
+const OOM_SCORE_NEVER: &str = "-1000";
+
 /// `greenroom runner`: serves the server at the other end of standard input (a packet socket) until it is gone.
 pub fn runner_main() -> ExitCode {
-    if std::env::args().nth(2).as_deref() == Some("--crash-points") {
-        for step in Step::ALL {
-            println!("{}", step.name());
-        }
-        return ExitCode::SUCCESS;
+    match std::env::args().nth(2).as_deref() {
+        Some("--crash-points") => Step::ALL.iter().for_each(|step| println!("{}", step.name())),
+        Some("--filter") => print!("{}", filter::describe()),
+        _ => return serve_to_the_end(),
     }
+    ExitCode::SUCCESS
+}
+
+fn serve_to_the_end() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -75,7 +81,7 @@ fn read_config(control: &OwnedFd) -> io::Result<SandboxConfig> {
     let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, text.to_owned());
     let not_us = "this command is started by `greenroom serve`, not by hand";
     let (_, fds) =
-        crate::message::receive::<()>(control).map_err(|_| invalid(not_us))?.ok_or_else(|| invalid("the server is gone"))?;
+        crate::message::receive::<u8>(control).map_err(|_| invalid(not_us))?.ok_or_else(|| invalid("the server is gone"))?;
     let file = fds.into_iter().next().ok_or_else(|| invalid(not_us))?;
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
     serde_json::from_str(&io::read_to_string(fs::File::from(file))?).map_err(io::Error::other)
@@ -155,10 +161,16 @@ impl Runner {
             slots: config.max_sandboxes,
             mount_namespace: None,
             workspaces: None,
+            oom_score: "0",
             etc: config.etc.iter().map(|name| format!("/etc/{name}")).collect(),
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         };
-        enclose(config, &mut shared).map_err(failed)?;
+        if let Err(failure) = enclose(config, &mut shared, &mut report) {
+            if let Some(instance) = instance {
+                take(Step::Sweep, || instance.remove()).map_err(failed)?;
+            }
+            return Err(failed(failure));
+        }
         let runner = Self { shared: Rc::new(shared), instance, slots: Vec::new(), _block: lock };
         Ok((runner, report))
     }
@@ -185,7 +197,7 @@ impl Runner {
 
     fn serve(mut self, control: &OwnedFd) -> io::Result<()> {
         for index in 0..self.shared.slots {
-            let slot = self.start_slot(index, control)?;
+            let slot = self.start_slot(index, control, Duration::ZERO)?;
             self.slots.push(slot);
         }
         loop {
@@ -206,7 +218,7 @@ impl Runner {
         }
     }
 
-    fn start_slot(&self, index: u32, control: &OwnedFd) -> io::Result<SlotProcess> {
+    fn start_slot(&self, index: u32, control: &OwnedFd, delay: Duration) -> io::Result<SlotProcess> {
         let cgroup = match &self.instance {
             Some(instance) => Some(take(Step::SlotCgroup, || instance.slot(index)).map_err(|failure| failure.source)?),
             None => None,
@@ -215,6 +227,7 @@ impl Runner {
         match sys::clone(0, None)? {
             Cloned::Child => {
                 drop(server);
+                std::thread::sleep(delay);
                 let slot = Slot::new(Rc::clone(&self.shared), index, cgroup, slot);
                 match settle(&slot) {
                     Ok(()) => slot.main(),
@@ -235,12 +248,9 @@ impl Runner {
     fn replace_slot(&mut self, index: usize, control: &OwnedFd) -> io::Result<()> {
         let dead = &self.slots[index];
         waitpid(Some(dead.pid), WaitOptions::empty())?;
-        let lived = dead.started.elapsed();
-        if lived < SLOT_MIN_LIFE {
-            // Whatever ends it will end the next one too: do not spin.
-            std::thread::sleep(SLOT_MIN_LIFE - lived);
-        }
-        self.slots[index] = self.start_slot(u32::try_from(index).map_err(io::Error::other)?, control)?;
+        // Whatever ended one that young may end the next one too: do not spin.
+        let delay = SLOT_MIN_LIFE.saturating_sub(dead.started.elapsed());
+        self.slots[index] = self.start_slot(u32::try_from(index).map_err(io::Error::other)?, control, delay)?;
         Ok(())
     }
 
@@ -266,10 +276,15 @@ impl Runner {
 }
 
 /// Leaves the host behind: namespaces, root, capabilities.
-fn enclose(config: &SandboxConfig, shared: &mut Shared) -> Result<(), Failure> {
+fn enclose(config: &SandboxConfig, shared: &mut Shared, report: &mut HostReport) -> Result<(), Failure> {
     if shared.profile == Profile::Full {
-        // Programs die of memory before we do; they get a score of their own (init.rs).
-        take(Step::Unshare, || fs::write("/proc/self/oom_score_adj", "-1000"))?;
+        // Programs die of memory before we do: they get a score of their own (init.rs), and we the lowest if we may.
+        match fs::write("/proc/self/oom_score_adj", OOM_SCORE_NEVER) {
+            Ok(()) => shared.oom_score = OOM_SCORE_NEVER,
+            Err(error) => report.notes.push(format!(
+                "the runner cannot be exempted from the out-of-memory killer ({error}): grant CAP_SYS_RESOURCE; programs still die first"
+            )),
+        }
     }
     if shared.profile == Profile::Restricted {
         shared.workspaces = Some(take(Step::BuildTemplate, || workspaces::Workspaces::new(config))?);

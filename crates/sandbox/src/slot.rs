@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) mount_namespace: Option<OwnedFd>,
     /// Where workspaces stand without mounts of our own (profile restricted).
     pub(crate) workspaces: Option<Workspaces>,
+    /// oom_score_adj of our own processes.
+    pub(crate) oom_score: &'static str,
     /// Paths below `/etc` that programs may read in profile restricted.
     pub(crate) etc: Vec<String>,
     /// CPUs of this machine.

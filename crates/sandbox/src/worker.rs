@@ -12,7 +12,7 @@ use greenroom_core::{Profile, RelativePath, WORKSPACE};
 use rustix::{
     fs::{Gid, Mode, OFlags, ResolveFlags, Uid, mkdirat, openat2},
     io::Errno,
-    process::{Resource, Rlimit, setrlimit},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{
         CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
     },
@@ -169,7 +169,11 @@ fn write_file(workspace: &OwnedFd, file: &FileHead, content: &mut impl Read) -> 
 }
 
 fn set_limits(head: &JobHead, shared: &Shared) -> io::Result<()> {
-    let hard = |resource, value: u64| setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
+    let hard = |resource, value: u64| {
+        // Above what we have ourselves nobody can go.
+        let value = getrlimit(resource).maximum.map_or(value, |ours| value.min(ours));
+        setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
+    };
     hard(Resource::Core, 0)?;
     hard(Resource::Fsize, head.file_size_bytes)?;
     hard(Resource::Nofile, u64::from(head.open_files))?;

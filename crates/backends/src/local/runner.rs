@@ -1,0 +1,168 @@
+//! The runner process: started, listened to, replaced when it ends.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use greenroom_sandbox::{
+    HostReport, SandboxConfig,
+    message::{CONFIG_FOLLOWS, FromRunner, packet_pair, receive, send},
+};
+use rustix::fs::{MemfdFlags, memfd_create};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::{mpsc, oneshot},
+};
+
+use super::{Inner, StartError};
+
+/// A runner that ended is replaced after this long, so that one that cannot live does not spin.
+const RESTART_DELAY: Duration = Duration::from_millis(200);
+
+/// A running runner.
+pub(super) struct RunnerProcess {
+    /// Shared with its slots' connections: while one is in use the runner lives.
+    control: Arc<AsyncFd<OwnedFd>>,
+    ended: oneshot::Receiver<io::Result<std::process::ExitStatus>>,
+}
+
+impl RunnerProcess {
+    /// Starts one and waits for its report.
+    pub(super) async fn start(config: &SandboxConfig) -> Result<(Self, HostReport), StartError> {
+        let (ours, theirs) = packet_pair().map_err(StartError::Spawn)?;
+        send_config(&ours, config).map_err(StartError::Spawn)?;
+        let ended = spawn(theirs).map_err(StartError::Spawn)?;
+        let control = Arc::new(nonblocking(ours).map_err(StartError::Spawn)?);
+        let mut runner = Self { control, ended };
+        match runner.next().await.map_err(StartError::Spawn)? {
+            Some((FromRunner::Report(report), _)) => Ok((runner, report)),
+            Some((FromRunner::Refused(reason), _)) => {
+                // It exits by itself now; wait, so that nothing of it is left when we say so.
+                drop(runner.control);
+                runner.ended.await.map_err(|_| StartError::Died)?.map_err(StartError::Spawn)?;
+                Err(StartError::Refused(reason))
+            }
+            Some((FromRunner::Slot(_), _)) | None => Err(StartError::Died),
+        }
+    }
+
+    /// The next message; `None` when the runner has ended.
+    async fn next(&mut self) -> io::Result<Option<(FromRunner, Vec<OwnedFd>)>> {
+        read(&self.control).await
+    }
+}
+
+/// Takes in the runner's slots until it ends; then starts another, until the server shuts down.
+pub(super) async fn supervise(inner: Arc<Inner>, mut runner: RunnerProcess, mut successors: mpsc::Receiver<RunnerProcess>) {
+    loop {
+        tokio::select! {
+            message = runner.next() => match message {
+                Ok(Some((FromRunner::Slot(index), fds))) => {
+                    if let Some(socket) = fds.into_iter().next() {
+                        adopt(&inner, &runner, index, socket);
+                    }
+                    continue;
+                }
+                Ok(Some(_)) => continue,
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "the runner cannot be understood"),
+            },
+            Some(successor) = successors.recv() => {
+                inner.slots.next_generation();
+                runner = successor;
+                continue;
+            }
+            () = inner.shutdown.cancelled() => {
+                inner.slots.close();
+                // Leases may still hold it: this end is for all of them.
+                if let Err(error) = rustix::net::shutdown(runner.control.get_ref(), rustix::net::Shutdown::Both) {
+                    tracing::warn!(%error, "the runner cannot be told to end");
+                }
+                if runner.ended.await.is_err() {
+                    tracing::warn!("the runner's end was not seen");
+                }
+                inner.stopped.cancel();
+                return;
+            }
+        }
+        inner.slots.runner_lost();
+        match runner.ended.await {
+            Ok(Ok(status)) => tracing::error!(%status, "the runner ended; starting another"),
+            other => tracing::error!(?other, "the runner ended; starting another"),
+        }
+        runner = loop {
+            tokio::select! {
+                () = tokio::time::sleep(RESTART_DELAY) => {}
+                () = inner.shutdown.cancelled() => {
+                    inner.stopped.cancel();
+                    return;
+                }
+            }
+            let config = inner.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            match RunnerProcess::start(&config).await {
+                Ok((runner, _)) => break runner,
+                Err(error) => tracing::error!(%error, "no runner can be started; trying again"),
+            }
+        };
+        inner.slots.runner_back();
+    }
+}
+
+fn adopt(inner: &Arc<Inner>, runner: &RunnerProcess, index: u32, socket: OwnedFd) {
+    match nonblocking(socket) {
+        Ok(socket) => inner.slots.adopt(index, socket, Arc::clone(&runner.control)),
+        Err(error) => tracing::error!(%error, index, "a slot's socket cannot be used"),
+    }
+}
+
+fn send_config(socket: &OwnedFd, config: &SandboxConfig) -> io::Result<()> {
+    let file = memfd_create("greenroom-config", MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(file);
+    serde_json::to_writer(&mut file, config)?;
+    send(socket, &CONFIG_FOLLOWS, &[file.as_fd()])
+}
+
+/// Starts `<this executable> runner` from a thread that waits for its end.
+fn spawn(socket: OwnedFd) -> io::Result<oneshot::Receiver<io::Result<std::process::ExitStatus>>> {
+    let mut command = Command::new("/proc/self/exe");
+    // Its environment is nobody's business but its own: what it does not have, no program can find.
+    command.arg("runner").env_clear().stdin(Stdio::from(socket)).stdout(Stdio::null());
+    if let Ok(step) = std::env::var("GREENROOM_CRASH_AT") {
+        command.env("GREENROOM_CRASH_AT", step);
+    }
+    let mut child = command.spawn()?;
+    // The command holds our copy of its socket: while that is open, its end cannot be seen.
+    drop(command);
+    let (tell, ended) = oneshot::channel();
+    std::thread::Builder::new().name("runner-wait".into()).spawn(move || {
+        // Nobody may be interested any more.
+        let _unheard = tell.send(child.wait());
+    })?;
+    Ok(ended)
+}
+
+/// Makes a descriptor non-blocking and registers it with the reactor.
+pub(super) fn nonblocking(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    watch(fd, Interest::READABLE | Interest::WRITABLE)
+}
+
+/// Registers a descriptor with the reactor.
+#[expect(deprecated, reason = "its successor is unsafe for types whose descriptor may change; an OwnedFd's cannot")]
+pub(super) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, interest)
+}
+
+/// Receives a message when there is one.
+pub(super) async fn read<T: serde::de::DeserializeOwned>(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    loop {
+        let mut ready = socket.readable().await?;
+        if let Ok(result) = ready.try_io(|socket| receive(socket.get_ref())) {
+            return result;
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! One stage in a prepared sandbox: the job goes in, output comes out, the slot says how it ended.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use greenroom_core::{Exit, JobFile, Output, StageOutcome, StageSpec, Stdin, Stream, Usage, Verdict};
+use greenroom_sandbox::message::{Ended, FileHead, FromSlot, JobHead, StageLimits, Stopped, ToSlot};
+use rustix::{
+    buffer::spare_capacity,
+    event::epoll,
+    io::{Errno, read, write},
+};
+use tokio::{io::unix::AsyncFd, sync::mpsc};
+
+use super::{
+    Control, Event, ExecError,
+    runner::{nonblocking, watch},
+    slot::{Lease, Prepared},
+};
+
+/// How much of a pipe is read at once: the size of a pipe's buffer (pipe(7)).
+const READ_BYTES: usize = 64 * 1024;
+/// Events waiting for a client that reads slowly; more, and the program waits too.
+pub(super) const EVENT_QUEUE: usize = 16;
+
+/// Where a stage's output goes and its input comes from, where that is a client and not the request.
+pub(super) struct Client {
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) control: mpsc::Receiver<Control>,
+}
+
+/// A stage that is over.
+pub(super) struct StageEnd {
+    pub(super) outcome: StageOutcome,
+    /// Monotonic microseconds of exec and end.
+    pub(super) exec_at_us: u64,
+    pub(super) ended_at_us: u64,
+}
+
+/// Runs a stage. Dropping the future kills it (by dropping the lease).
+pub(super) async fn run(
+    lease: &mut Lease,
+    files: &[JobFile],
+    stage: &StageSpec,
+    client: Option<&mut Client>,
+) -> Result<StageEnd, ExecError> {
+    let prepared = lease.prepared().ok_or(ExecError::RunnerLost)?;
+    let ended = Running::start(prepared, files, stage)?.to_end(prepared, client).await?;
+    lease.ended();
+    ended.judge(stage)
+}
+
+/// What is kept of a running stage.
+struct Running {
+    /// What is left to send of the job: head and files.
+    job: Outgoing,
+    /// What is left to send to its standard input.
+    stdin: Outgoing,
+    pipes: Pipes,
+    output: Output,
+    /// The stream that crossed its limit, if one did.
+    crossed: Option<Stream>,
+    output_bytes: Option<u64>,
+    interactive: bool,
+}
+
+/// A stage that has ended and whose output is complete.
+struct Over {
+    ended: Ended,
+    output: Output,
+    crossed: Option<Stream>,
+}
+
+impl Running {
+    fn start(prepared: &Prepared, files: &[JobFile], stage: &StageSpec) -> Result<Self, ExecError> {
+        let io_failed = |source| ExecError::Io { what: "the sandbox's pipes", source };
+        prepared.slot.send(&ToSlot::Start(StageLimits::from(&stage.limits)), None)?;
+        let (stdin, interactive) = match &stage.stdin {
+            Stdin::Bytes(bytes) => (bytes.clone(), false),
+            Stdin::Interactive => (Vec::new(), true),
+        };
+        let mut running = Self {
+            job: encode(files, stage).and_then(|job| Outgoing::new(&prepared.job, job)).map_err(io_failed)?,
+            stdin: Outgoing::new(&prepared.stdin, stdin).map_err(io_failed)?,
+            pipes: Pipes::new(&prepared.stdout, &prepared.stderr).map_err(io_failed)?,
+            output: Output::default(),
+            crossed: None,
+            output_bytes: stage.limits.output_bytes,
+            interactive,
+        };
+        running.stdin.keep_open = interactive;
+        Ok(running)
+    }
+
+    async fn to_end(mut self, prepared: &Prepared, mut client: Option<&mut Client>) -> Result<Over, ExecError> {
+        let io_failed = |source| ExecError::Io { what: "the program's output", source };
+        let mut ended = None;
+        self.job.advance();
+        self.stdin.advance();
+        loop {
+            if let (Some(ended), true) = (ended, self.pipes.at_end()) {
+                return Ok(Over { ended, output: self.output, crossed: self.crossed });
+            }
+            tokio::select! {
+                chunk = self.pipes.next(), if !self.pipes.at_end() => {
+                    let (stream, bytes) = chunk.map_err(io_failed)?;
+                    self.take(stream, bytes, prepared, client.as_deref_mut()).await?;
+                }
+                message = prepared.slot.receive(), if ended.is_none() => {
+                    if let (FromSlot::Ended(how), _) = message? {
+                        ended = Some(how);
+                        // Nobody reads them any more.
+                        self.job.close();
+                        self.stdin.close();
+                    }
+                }
+                () = self.job.writable(), if self.job.waits() => self.job.advance(),
+                () = self.stdin.writable(), if self.stdin.waits() => self.stdin.advance(),
+                request = next_request(client.as_deref_mut()), if self.interactive && self.stdin.has_room() => {
+                    self.obey(request, prepared)?;
+                }
+            }
+        }
+    }
+
+    /// Keeps or passes on what the program wrote.
+    async fn take(
+        &mut self,
+        stream: Stream,
+        bytes: Vec<u8>,
+        prepared: &Prepared,
+        client: Option<&mut Client>,
+    ) -> Result<(), ExecError> {
+        if let Some(client) = client {
+            // Waits while the client's queue is full. A client that is gone has dropped us too.
+            if !bytes.is_empty() && client.events.send(Event::Output { stream, bytes }).await.is_err() {
+                prepared.slot.send(&ToSlot::Kill, None)?;
+            }
+            return Ok(());
+        }
+        let kept = match stream {
+            Stream::Stdout => self.output.stdout.len(),
+            Stream::Stderr => self.output.stderr.len(),
+        };
+        let limit = self.output_bytes.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let room = limit.saturating_sub(kept);
+        self.output.push(stream, &bytes[..bytes.len().min(room)]);
+        if bytes.len() > room && self.crossed.is_none() {
+            self.crossed = Some(stream);
+            prepared.slot.send(&ToSlot::Kill, None)?;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, request: Option<Control>, prepared: &Prepared) -> Result<(), ExecError> {
+        match request {
+            Some(Control::Stdin(bytes)) => self.stdin.push(bytes),
+            Some(Control::StdinEof) => self.stdin.keep_open = false,
+            Some(Control::Signal(number)) => prepared.slot.send(&ToSlot::Signal(number), None)?,
+            // Whoever could write is gone.
+            None => {
+                self.stdin.keep_open = false;
+                self.interactive = false;
+            }
+        }
+        self.stdin.advance();
+        Ok(())
+    }
+}
+
+async fn next_request(client: Option<&mut Client>) -> Option<Control> {
+    match client {
+        Some(client) => client.control.recv().await,
+        None => None,
+    }
+}
+
+/// The job as the worker reads it: length, head, contents.
+fn encode(files: &[JobFile], stage: &StageSpec) -> io::Result<Vec<u8>> {
+    let limits = &stage.limits;
+    let head = JobHead {
+        argv: stage.argv.clone(),
+        env: stage.env.clone(),
+        processes: limits.processes,
+        open_files: limits.open_files,
+        file_size_bytes: limits.file_size_bytes,
+        memory_bytes: limits.memory_bytes,
+        cpu_ms: limits.cpu_ms,
+        files: files
+            .iter()
+            .map(|file| FileHead { path: file.path.to_string(), len: file.content.len() as u64, executable: file.executable })
+            .collect(),
+    };
+    let head = postcard::to_stdvec(&head).map_err(io::Error::other)?;
+    let mut bytes = Vec::with_capacity(4 + head.len() + files.iter().map(|file| file.content.len()).sum::<usize>());
+    bytes.extend(u32::try_from(head.len()).map_err(io::Error::other)?.to_le_bytes());
+    bytes.extend(head);
+    files.iter().for_each(|file| bytes.extend(&file.content));
+    Ok(bytes)
+}
+
+/// Bytes on their way into a descriptor. Written at once as far as it takes them; only what does not fit
+/// registers with the reactor and waits.
+struct Outgoing {
+    /// `None` once closed.
+    fd: Option<OwnedFd>,
+    waiting: Option<AsyncFd<OwnedFd>>,
+    bytes: Vec<u8>,
+    sent: usize,
+    /// More may come: do not close when all is sent.
+    keep_open: bool,
+}
+
+impl Outgoing {
+    fn new(fd: &OwnedFd, bytes: Vec<u8>) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(fd, true)?;
+        Ok(Self { fd: Some(fd.try_clone()?), waiting: None, bytes, sent: 0, keep_open: false })
+    }
+
+    fn push(&mut self, bytes: Vec<u8>) {
+        if self.sent == self.bytes.len() {
+            (self.bytes, self.sent) = (bytes, 0);
+        } else {
+            self.bytes.extend(bytes);
+        }
+    }
+
+    /// Whether a client may send more: it waits while a pipe's worth is on its way.
+    fn has_room(&self) -> bool {
+        self.bytes.len() - self.sent < READ_BYTES
+    }
+
+    fn waits(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    async fn writable(&self) {
+        if let Some(waiting) = &self.waiting {
+            match waiting.writable().await {
+                Ok(mut ready) => ready.clear_ready(),
+                Err(error) => tracing::warn!(%error, "a pipe cannot be waited for"),
+            }
+        }
+    }
+
+    /// Writes what fits; closes when done.
+    fn advance(&mut self) {
+        while self.sent < self.bytes.len() {
+            let Some(fd) = &self.fd else { return };
+            match write(fd, &self.bytes[self.sent..]) {
+                Ok(written) => self.sent += written,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    if self.waiting.is_none() {
+                        match fd.try_clone().and_then(nonblocking) {
+                            Ok(waiting) => self.waiting = Some(waiting),
+                            Err(error) => {
+                                tracing::warn!(%error, "a pipe cannot be waited for");
+                                self.close();
+                            }
+                        }
+                    }
+                    return;
+                }
+                // The program has closed its end, or ended: the rest is not wanted.
+                Err(_) => return self.close(),
+            }
+        }
+        self.waiting = None;
+        if !self.keep_open {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        self.waiting = None;
+        self.fd = None;
+        self.bytes = Vec::new();
+        self.sent = 0;
+    }
+}
+
+/// Both output pipes behind one epoll of their own: it lists them in the order in which they became readable,
+/// which is as much as the kernel can tell of the order in which the program wrote.
+struct Pipes {
+    epoll: AsyncFd<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    /// Readable, in order, not yet read empty.
+    pending: std::collections::VecDeque<Stream>,
+}
+
+impl Pipes {
+    fn new(stdout: &OwnedFd, stderr: &OwnedFd) -> io::Result<Self> {
+        let (stdout, stderr) = (stdout.try_clone()?, stderr.try_clone()?);
+        let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        for (pipe, data) in [(&stdout, 1), (&stderr, 2)] {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+            epoll::add(&both, pipe, epoll::EventData::new_u64(data), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
+        }
+        let epoll = watch(both, tokio::io::Interest::READABLE)?;
+        Ok(Self { epoll, stdout: Some(stdout), stderr: Some(stderr), pending: std::collections::VecDeque::new() })
+    }
+
+    fn at_end(&self) -> bool {
+        self.stdout.is_none() && self.stderr.is_none()
+    }
+
+    /// The next bytes; empty where a pipe has reached its end.
+    async fn next(&mut self) -> io::Result<(Stream, Vec<u8>)> {
+        loop {
+            while let Some(&stream) = self.pending.front() {
+                let pipe = match stream {
+                    Stream::Stdout => &mut self.stdout,
+                    Stream::Stderr => &mut self.stderr,
+                };
+                let Some(fd) = pipe else {
+                    self.pending.pop_front();
+                    continue;
+                };
+                let mut bytes = Vec::with_capacity(READ_BYTES);
+                match read(fd.as_fd(), spare_capacity(&mut bytes)) {
+                    Ok(0) => {
+                        *pipe = None;
+                        return Ok((stream, bytes));
+                    }
+                    Ok(_) => {
+                        bytes.shrink_to_fit();
+                        return Ok((stream, bytes));
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => {
+                        self.pending.pop_front();
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let mut ready = self.epoll.readable().await?;
+            let mut events = Vec::with_capacity(2);
+            let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+            match epoll::wait(self.epoll.get_ref(), spare_capacity(&mut events), Some(&zero)) {
+                Ok(0) => ready.clear_ready(),
+                Ok(_) => self
+                    .pending
+                    .extend(events.iter().map(|event| if event.data.u64() == 1 { Stream::Stdout } else { Stream::Stderr })),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Over {
+    /// The verdict: from our own timers first, then the kernel's counters, and only then what `waitpid` says.
+    fn judge(self, stage: &StageSpec) -> Result<StageEnd, ExecError> {
+        let Self { ended, output, crossed } = self;
+        if let Some((step, errno)) = ended.failed {
+            return Err(ExecError::Sandbox { step: step.name(), source: io::Error::from_raw_os_error(errno) });
+        }
+        let exit = ended.status.map(|status| match status & 0x7f {
+            0 => Exit::Code((status >> 8) & 0xff),
+            signal => Exit::Signal(signal),
+        });
+        let verdict = match (ended.stopped, crossed, exit) {
+            (Some(Stopped::Cpu), ..) => Verdict::CpuTime,
+            (Some(Stopped::Wall), ..) => Verdict::WallTime,
+            (_, Some(Stream::Stdout), _) => Verdict::StdoutLimit,
+            (_, Some(Stream::Stderr), _) => Verdict::StderrLimit,
+            (Some(Stopped::Asked), ..) => Verdict::Cancelled,
+            _ if ended.out_of_memory => Verdict::Memory,
+            (_, _, Some(Exit::Code(0))) => Verdict::Ok,
+            (_, _, Some(Exit::Code(_))) => Verdict::ExitStatus,
+            (_, _, Some(Exit::Signal(_))) => Verdict::Signal,
+            (_, _, None) => Verdict::SandboxFailed,
+        };
+        let usage = Usage { wall_us: ended.wall_us, cpu_us: ended.cpu_us, memory_peak_bytes: ended.memory_peak_bytes };
+        let outcome = StageOutcome { kind: stage.kind, verdict, exit, output, usage };
+        Ok(StageEnd { outcome, exec_at_us: ended.exec_at_us, ended_at_us: ended.ended_at_us })
+    }
+}
