@@ -26,7 +26,11 @@ pub(crate) struct Definition {
     pub sources: Option<Sources>,
     pub compile: Option<Template>,
     pub run: Template,
+    /// The main file gets mode 0755.
     pub executable_main: bool,
+    /// The interpreter ignores the main file's first line, whatever it says: an empty one is put before it, unless it is
+    /// the `#!` that is expected there.
+    pub skips_first_line: bool,
     pub environment: Vec<(String, String)>,
     pub limits: LimitOverrides,
     pub self_test: SelfTest,
@@ -220,6 +224,8 @@ struct Stage {
     argv: Vec<String>,
     #[serde(default)]
     executable_main: bool,
+    #[serde(default)]
+    skips_first_line: bool,
 }
 
 impl Definition {
@@ -258,6 +264,7 @@ impl Definition {
             compile: document.compile.as_ref().map(|stage| template("compile.argv", &stage.argv)).transpose()?,
             run: template("run.argv", &document.run.argv)?,
             executable_main: document.run.executable_main,
+            skips_first_line: document.run.skips_first_line,
             language: document.language,
             aliases: document.aliases,
             runtime: document.runtime,

@@ -91,6 +91,9 @@ impl Runtime {
         for unit in &units {
             files[unit.file].path = unit.path.clone();
         }
+        if definition.skips_first_line && !files[main].content.starts_with(b"#!") {
+            files[main].content.insert(0, b'\n');
+        }
         check_paths(&files)?;
 
         let operands: Vec<RelativePath> = units.into_iter().map(|unit| unit.path).collect();

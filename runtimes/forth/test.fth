@@ -1,0 +1,2 @@
+: answer ." OK" cr ;
+answer

@@ -1,0 +1,1 @@
+(format t "~a~%" (concatenate 'string (sort (copy-seq '(#\O #\K)) #'char>)))

@@ -1,0 +1,2 @@
+local answer <const> = table.concat({ "O", "K" })
+print(answer)

@@ -1,0 +1,2 @@
+parts = {"K", "O"};
+printf("%s\n", [fliplr(parts){:}]);

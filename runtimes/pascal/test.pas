@@ -1,0 +1,8 @@
+program SelfTest;
+
+uses
+  SysUtils;
+
+begin
+  WriteLn(UpperCase('ok'));
+end.

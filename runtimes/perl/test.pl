@@ -1,0 +1,6 @@
+use strict;
+use warnings;
+use List::Util qw(reduce);
+
+print reduce { $a . $b } qw(O K);
+print "\n";

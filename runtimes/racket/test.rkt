@@ -1,0 +1,2 @@
+#lang racket
+(displayln (string-join (sort '("K" "O") string>?) ""))

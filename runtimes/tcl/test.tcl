@@ -1,0 +1,2 @@
+set parts [lsort -decreasing {K O}]
+puts [join $parts ""]
