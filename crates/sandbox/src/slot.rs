@@ -163,6 +163,7 @@ impl Slot {
                 self.remove(sandbox)?;
             }
             Err(failure) => {
+                eprintln!("greenroom runner: slot {}: a sandbox cannot be made: {failure}", self.index);
                 self.clean_up()?;
                 self.tell(&FromSlot::PrepareFailed { step: failure.step, errno: failure.errno() })?;
             }

@@ -41,18 +41,48 @@ pub(crate) struct SlotCgroup {
 }
 
 enum Layout {
-    V2 {
-        slot: OwnedFd,
-        /// The current run's leaf, while there is one.
-        leaf: Option<Leaf>,
-    },
+    V2(Unified),
     V1 {
         dirs: V1<OwnedFd>,
         files: Box<V1Files>,
-        /// The slot's directory in the bare v2 tree.
-        unified: Option<Leaf>,
+        /// In the bare v2 tree.
+        unified: Option<Unified>,
     },
 }
+
+/// A slot's directory in a v2 tree, and the leaf of the run that is in it.
+///
+/// Every run has a fresh leaf, also where v2 carries no limits: on Linux 6.18 a process cloned into a cgroup that
+/// was ever killed by `cgroup.kill` dies at once (its parent's kill count is compared with that cgroup's).
+struct Unified {
+    slot: OwnedFd,
+    leaf: Option<Leaf>,
+}
+
+impl Unified {
+    fn new(slot: OwnedFd) -> Self {
+        Self { slot, leaf: None }
+    }
+
+    fn begin(&mut self) -> io::Result<&Leaf> {
+        let fresh = Leaf::open(subdirectory(&self.slot, LEAF)?)?;
+        Ok(self.leaf.insert(fresh))
+    }
+
+    fn leaf(&self) -> io::Result<&Leaf> {
+        self.leaf.as_ref().ok_or_else(|| Errno::NOENT.into())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        match self.leaf.take() {
+            Some(_) => Ok(unlinkat(&self.slot, LEAF, AtFlags::REMOVEDIR)?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The name of a run's leaf.
+const LEAF: &str = "run";
 
 /// A v2 directory that runs are cloned into.
 struct Leaf {
@@ -88,11 +118,11 @@ impl Leaf {
 impl SlotCgroup {
     pub(super) fn v2(slot: OwnedFd) -> io::Result<Self> {
         put_text(open_file(&slot, "cgroup.subtree_control", OFlags::WRONLY)?, "+cpu +memory +pids")?;
-        Ok(Self::new(Layout::V2 { slot, leaf: None }))
+        Ok(Self::new(Layout::V2(Unified::new(slot))))
     }
 
     pub(super) fn v1(dirs: V1<OwnedFd>, unified: Option<OwnedFd>) -> io::Result<Self> {
-        let unified = unified.map(Leaf::open).transpose()?;
+        let unified = unified.map(Unified::new);
         let files = Box::new(V1Files {
             cpu_usage: open_file(&dirs.cpuacct, "cpuacct.usage", OFlags::RDONLY)?,
             memory_peak: open_file(&dirs.memory, "memory.max_usage_in_bytes", OFlags::RDWR)?,
@@ -123,15 +153,15 @@ impl SlotCgroup {
     /// Makes room for a run: a fresh leaf on v2, fresh counters on v1.
     pub(crate) fn begin(&mut self) -> io::Result<()> {
         match &mut self.layout {
-            Layout::V2 { slot, leaf } => {
-                let fresh = Leaf::open(subdirectory(slot, "run")?)?;
+            Layout::V2(unified) => {
+                let fresh = unified.begin()?;
                 // Out of memory ends the whole run: a half-killed one only computes nonsense until its time is up.
                 put_at(&fresh.dir, "memory.oom.group", 1)?;
-                *leaf = Some(fresh);
                 self.in_force = None;
                 (self.cpu_base_us, self.oom_base) = (0, 0);
             }
-            Layout::V1 { files, .. } => {
+            Layout::V1 { files, unified, .. } => {
+                unified.as_mut().map(Unified::begin).transpose()?;
                 put(&files.memory_peak, 0)?;
                 self.oom_base = keyed(&files.oom_control, "oom_kill")?;
                 self.cpu_base_us = number(&files.cpu_usage)? / 1000;
@@ -147,8 +177,8 @@ impl SlotCgroup {
 
     fn leaf(&self) -> Option<&Leaf> {
         match &self.layout {
-            Layout::V2 { leaf, .. } => leaf.as_ref(),
-            Layout::V1 { unified, .. } => unified.as_ref(),
+            Layout::V2(unified) => unified.leaf.as_ref(),
+            Layout::V1 { unified, .. } => unified.as_ref().and_then(|unified| unified.leaf.as_ref()),
         }
     }
 
@@ -160,8 +190,8 @@ impl SlotCgroup {
         let quota_us = u64::from(limits.cpu_milli) * PERIOD_US / 1000;
         let before = self.in_force.replace(wanted);
         match &self.layout {
-            Layout::V2 { leaf, .. } => {
-                let dir = &leaf.as_ref().ok_or(Errno::NOENT)?.dir;
+            Layout::V2(unified) => {
+                let dir = &unified.leaf()?.dir;
                 put_at(dir, "memory.max", limits.memory_bytes)?;
                 match put_at(dir, "memory.swap.max", 0) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {} // a kernel without swap
@@ -193,7 +223,7 @@ impl SlotCgroup {
     /// CPU time used by the run so far, microseconds.
     pub(crate) fn cpu_us(&self) -> io::Result<u64> {
         let total = match &self.layout {
-            Layout::V2 { leaf, .. } => match leaf {
+            Layout::V2(unified) => match &unified.leaf {
                 Some(leaf) => keyed(open_file(&leaf.dir, "cpu.stat", OFlags::RDONLY)?, "usage_usec")?,
                 None => 0,
             },
@@ -205,7 +235,7 @@ impl SlotCgroup {
     /// What the run has used, and whether the out-of-memory killer struck.
     pub(crate) fn counters(&self) -> io::Result<Counters> {
         let (memory_peak_bytes, oom) = match &self.layout {
-            Layout::V2 { leaf, .. } => match leaf {
+            Layout::V2(unified) => match &unified.leaf {
                 Some(leaf) => {
                     // memory.peak is there since Linux 5.19.
                     let peak = open_file(&leaf.dir, "memory.peak", OFlags::RDONLY).and_then(number).ok();
@@ -234,12 +264,10 @@ impl SlotCgroup {
 
     /// Removes what [`SlotCgroup::begin`] made.
     pub(crate) fn end(&mut self) -> io::Result<()> {
-        if let Layout::V2 { slot, leaf } = &mut self.layout
-            && leaf.take().is_some()
-        {
-            unlinkat(slot, "run", AtFlags::REMOVEDIR)?;
+        match &mut self.layout {
+            Layout::V2(unified) | Layout::V1 { unified: Some(unified), .. } => unified.end(),
+            Layout::V1 { unified: None, .. } => Ok(()),
         }
-        Ok(())
     }
 }
 
