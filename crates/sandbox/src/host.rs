@@ -6,7 +6,7 @@ use greenroom_core::Profile;
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
     process::{Pid, WaitOptions, waitpid},
-    thread::{UnshareFlags, unshare_unsafe},
+    thread::UnshareFlags,
 };
 use serde::{Deserialize, Serialize};
 
@@ -120,8 +120,7 @@ fn enter_and_mount(own_user: bool) -> io::Result<()> {
         become_own_root()?;
     }
     let all = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
-    // SAFETY: single-threaded (a clone of the runner, which is).
-    unsafe { unshare_unsafe(all | UnshareFlags::NEWNET) }?;
+    sys::unshare(all | UnshareFlags::NEWNET)?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     mount("greenroom", "/tmp", "tmpfs", MountFlags::NOSUID, None)?;
     Ok(())
@@ -130,8 +129,7 @@ fn enter_and_mount(own_user: bool) -> io::Result<()> {
 /// Enters a user namespace of one's own: all rights inside, those of the user outside (user_namespaces(7)).
 pub(crate) fn become_own_root() -> io::Result<()> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    // SAFETY: single-threaded, which the kernel demands too.
-    unsafe { unshare_unsafe(UnshareFlags::NEWUSER) }?;
+    sys::unshare(UnshareFlags::NEWUSER)?;
     // Before the gid map: an unprivileged process may map a gid only once groups cannot be dropped.
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;

@@ -132,7 +132,8 @@ fn reap(status: &OwnedFd, worker: i32) -> Result<(), Failure> {
             Err(error) => return Err(Failure { step: Step::Reap, source: error.into() }),
         };
         if Some(pid) == worker {
-            return send(status, &Status::Exited(ended.as_raw()), &[]).map_err(|source| Failure { step: Step::Reap, source });
+            return send(status, &Status::Exited { status: ended.as_raw(), cpu_us: sys::children_cpu_us() }, &[])
+                .map_err(|source| Failure { step: Step::Reap, source });
         }
     }
 }

@@ -164,8 +164,13 @@ pub(crate) enum Status {
     Failed(Step, i32),
     /// The worker execs now (monotonic microseconds).
     Exec(u64),
-    /// The worker ended with this `waitpid` status.
-    Exited(i32),
+    /// The worker ended.
+    Exited {
+        /// Its `waitpid` status.
+        status: i32,
+        /// CPU time of it and its descendants, as far as they were waited for: where no cgroup counts.
+        cpu_us: u64,
+    },
 }
 
 /// The head of a job, sent over the worker's stream behind its length (u32, little-endian); the files' bytes follow.

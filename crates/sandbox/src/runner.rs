@@ -10,9 +10,9 @@ use std::{
 
 use greenroom_core::Profile;
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, Signal, WaitOptions, pidfd_send_signal, set_child_subreaper, set_parent_process_death_signal, waitpid},
-    thread::{CapabilitySet, UnshareFlags, remove_capability_from_bounding_set, set_no_new_privs, unshare_unsafe},
+    thread::{CapabilitySet, UnshareFlags, remove_capability_from_bounding_set, set_no_new_privs},
 };
 
 use crate::{
@@ -68,12 +68,14 @@ fn run() -> io::Result<()> {
     }
     let null = fs::File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
-    let (runner, report) = match Runner::start(&config) {
+    let (mut runner, report) = match Runner::start(&config) {
         Ok(started) => started,
         Err(refusal) => return send(&control, &FromRunner::Refused(refusal.to_string()), &[]),
     };
     send(&control, &FromRunner::Report(report), &[])?;
-    runner.serve(&control)
+    let served = runner.serve(&control);
+    let cleaned = runner.shut_down();
+    served.and(cleaned)
 }
 
 /// The first packet carries a descriptor with the configuration: it may be longer than a packet.
@@ -195,10 +197,14 @@ impl Runner {
         }
     }
 
-    fn serve(mut self, control: &OwnedFd) -> io::Result<()> {
+    /// Keeps the slots alive until the server is gone.
+    fn serve(&mut self, control: &OwnedFd) -> io::Result<()> {
         for index in 0..self.shared.slots {
             let slot = self.start_slot(index, control, Duration::ZERO)?;
             self.slots.push(slot);
+            if server_is_gone(control)? {
+                return Ok(());
+            }
         }
         loop {
             let mut fds = vec![PollFd::new(control, PollFlags::IN)];
@@ -210,7 +216,7 @@ impl Runner {
             let ended: Vec<usize> = (0..self.slots.len()).filter(|&i| !fds[i + 1].revents().is_empty()).collect();
             // The server sends nothing after the configuration: what can be read is its end.
             if !fds[0].revents().is_empty() {
-                return self.shut_down();
+                return Ok(());
             }
             for index in ended {
                 self.replace_slot(index, control)?;
@@ -238,7 +244,10 @@ impl Runner {
                 }
             }
             Cloned::Parent { pid, pidfd } => {
-                send(control, &FromRunner::Slot(index), &[server.as_fd()])?;
+                match send(control, &FromRunner::Slot(index), &[server.as_fd()]) {
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {} // gone: seen at the next poll
+                    other => other?,
+                }
                 let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
                 Ok(SlotProcess { pid, pidfd, started: Instant::now() })
             }
@@ -275,6 +284,11 @@ impl Runner {
     }
 }
 
+fn server_is_gone(control: &OwnedFd) -> io::Result<bool> {
+    let mut fds = [PollFd::new(control, PollFlags::IN)];
+    Ok(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
+}
+
 /// Leaves the host behind: namespaces, root, capabilities.
 fn enclose(config: &SandboxConfig, shared: &mut Shared, report: &mut HostReport) -> Result<(), Failure> {
     if shared.profile == Profile::Full {
@@ -293,12 +307,14 @@ fn enclose(config: &SandboxConfig, shared: &mut Shared, report: &mut HostReport)
             if shared.profile == Profile::Rootless {
                 host::become_own_root()?;
             }
-            // SAFETY: single-threaded, so no other thread's view of mounts changes under it.
-            Ok::<_, io::Error>(unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?)
+            sys::unshare(UnshareFlags::NEWNS)
         })?;
-        let end = shared.first_uid + shared.slots * shared.uids_per_slot;
+        let uids = match shared.profile {
+            Profile::Full => shared.first_uid..shared.first_uid + shared.slots * shared.uids_per_slot,
+            _ => rustix::process::geteuid().as_raw()..rustix::process::geteuid().as_raw() + 1,
+        };
         shared.mount_namespace = Some(take(Step::Unshare, own_mount_namespace)?);
-        template::enter(config, shared.profile, shared.first_uid..end)?;
+        template::enter(config, shared.profile, uids)?;
     }
     take(Step::DropCapabilities, || {
         set_no_new_privs(true)?;
@@ -325,10 +341,7 @@ fn settle(slot: &Slot) -> Result<(), Failure> {
         take(Step::ParentDeath, || set_child_subreaper(Some(rustix::process::getpid())))?;
     } else {
         // Empty, its loopback down, and no program has the right to change it: one after the other may use it.
-        take(Step::SlotNetwork, || {
-            // SAFETY: single-threaded, as above.
-            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
-        })?;
+        take(Step::SlotNetwork, || sys::unshare(UnshareFlags::NEWNET))?;
     }
     Ok(())
 }

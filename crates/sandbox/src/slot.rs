@@ -276,8 +276,8 @@ impl Slot {
     fn hear_sandbox(&self, sandbox: &Sandbox, run: &mut Run) -> Result<Turn, Exit> {
         match receive::<Status>(&sandbox.status)? {
             Some((Status::Exec(at), _)) => run.exec_at_us = Some(at),
-            Some((Status::Exited(status), _)) => {
-                run.status = Some(status);
+            Some((Status::Exited { status, cpu_us }, _)) => {
+                (run.status, run.waited_cpu_us) = (Some(status), cpu_us);
                 return Ok(Turn::Over(None));
             }
             Some((Status::Failed(step, errno), _)) => {
@@ -362,7 +362,7 @@ impl Slot {
             stopped,
             out_of_memory: counters.out_of_memory || run.cannot_fit,
             wall_us: run.exec_at_us.map_or(0, |at| ended_at_us.saturating_sub(at)),
-            cpu_us: counters.cpu_us,
+            cpu_us: if self.cgroup.is_some() { counters.cpu_us } else { run.waited_cpu_us },
             memory_peak_bytes: counters.memory_peak_bytes,
             failed: run.failed,
             exec_at_us: run.exec_at_us.unwrap_or(ended_at_us),
@@ -372,13 +372,19 @@ impl Slot {
             // It ended by itself, but late: the clocks are looked at from time to time only.
             if ended.wall_us >= limits.wall_ms * 1000 {
                 ended.stopped = Some(Stopped::Wall);
-            } else if self.cgroup.is_some() && ended.cpu_us >= limits.cpu_ms * 1000 {
-                ended.stopped = Some(Stopped::Cpu);
-            } else if self.cgroup.is_none() && run.status.is_some_and(|s| s & 0x7f == libc::SIGXCPU) {
+            } else if self.used_up_cpu(&ended, &limits) {
                 ended.stopped = Some(Stopped::Cpu);
             }
         }
         Ok(ended)
+    }
+
+    fn used_up_cpu(&self, ended: &Ended, limits: &StageLimits) -> bool {
+        match &self.cgroup {
+            Some(_) => ended.cpu_us >= limits.cpu_ms * 1000,
+            // Then the kernel itself ends the process, at a whole second (setrlimit(2), RLIMIT_CPU).
+            None => ended.status.is_some_and(|status| status & 0x7f == libc::SIGXCPU) || ended.cpu_us >= limits.cpu_ms * 1000,
+        }
     }
 
     /// Kills everything of a sandbox: by cgroup, and its init in any case.
@@ -418,6 +424,7 @@ struct Run {
     started_at_us: u64,
     exec_at_us: Option<u64>,
     status: Option<i32>,
+    waited_cpu_us: u64,
     failed: Option<(Step, i32)>,
     cannot_fit: bool,
 }
@@ -451,7 +458,7 @@ fn await_birth(status: &OwnedFd) -> Result<Vec<OwnedFd>, Failure> {
             Some((Status::Ready, fds)) => ready = Some(fds),
             Some((Status::Sealed, _)) => sealed = true,
             Some((Status::Failed(step, errno), _)) => return Err(Failure { step, source: io::Error::from_raw_os_error(errno) }),
-            Some((Status::Exec(_) | Status::Exited(_), _)) | None => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
+            Some((Status::Exec(_) | Status::Exited { .. }, _)) | None => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
         }
         if sealed && let Some(fds) = ready.take() {
             return Ok(fds);

@@ -7,6 +7,8 @@ use std::{
     ptr,
 };
 
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
 /// clone3(2), from linux/sched.h (libc's constant has too narrow a type).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -52,6 +54,13 @@ pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cl
             Ok(Cloned::Parent { pid, pidfd })
         }
     }
+}
+
+/// `unshare(2)`. The caller is single-threaded (see [`clone`]), so no other thread's view changes under it, and the
+/// kernel's own demand for some namespaces is met.
+pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: rustix asks that no other thread relies on what is unshared; there is none.
+    Ok(unsafe { unshare_unsafe(flags) }?)
 }
 
 /// A command ready for `execve`: everything is allocated before.
@@ -132,7 +141,7 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(io::Error::other)?;
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which outlives the call.
     check(i64::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }))
 }
@@ -158,6 +167,16 @@ pub(crate) fn reset_signals() -> io::Result<()> {
 pub(crate) fn ignore_signal(signal: i32) -> io::Result<()> {
     // SAFETY: ignoring runs no code of ours.
     if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// CPU time of all children that were waited for, and of theirs, microseconds (getrusage(2), RUSAGE_CHILDREN).
+pub(crate) fn children_cpu_us() -> u64 {
+    // SAFETY: rusage is plain integers, for which zero is valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: writes one rusage into a place for one. It cannot fail with these arguments.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    let us = |time: libc::timeval| u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0);
+    us(usage.ru_utime) + us(usage.ru_stime)
 }
 
 /// Ends this process at once, running nothing (`_exit(2)`): in a clone, the parent's exit handlers are not ours.

@@ -39,22 +39,8 @@ const BUILD_AT: &str = "/tmp";
 
 /// Names below `/etc` that every system has use for.
 const ETC: &[&str] = &[
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "alternatives",
-    "localtime",
-    "timezone",
-    "os-release",
-    "debian_version",
-    "services",
-    "protocols",
-    "mime.types",
-    "locale.alias",
-    "ssl/openssl.cnf",
-    "inputrc",
-    "magic",
-    "terminfo",
+    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "timezone", "os-release", "debian_version",
+    "services", "protocols", "mime.types", "locale.alias", "ssl/openssl.cnf", "inputrc", "magic", "terminfo",
 ];
 
 /// Builds the template and makes it the root. `uids` are the ones that sandboxes will use.
@@ -102,6 +88,18 @@ fn build(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -
         fs::create_dir_all(path.parent().unwrap_or(root))?;
         fs::write(&path, &file.content)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(if file.executable { 0o755 } else { 0o644 }))?;
+    }
+    if profile == Profile::Rootless {
+        // Without root a new /proc may be mounted only where one can be seen already (mount_namespaces(7)); each
+        // sandbox mounts its own over it.
+        attach(
+            &open_tree(
+                CWD,
+                "/proc",
+                OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE,
+            )?,
+            &root.join("proc"),
+        )?;
     }
     devices(&root.join("dev"), profile)
 }
