@@ -119,16 +119,8 @@ const NO_UNLIMITED: &str = "there is no \"unlimited\" here: the default stays";
 
 impl LimitOverrides {
     const KEYS: [&'static str; 10] = [
-        "output_max_size",
-        "max_process_count",
-        "max_open_files",
-        "max_file_size",
-        "compile_timeout",
-        "run_timeout",
-        "compile_cpu_time",
-        "run_cpu_time",
-        "compile_memory_limit",
-        "run_memory_limit",
+        "output_max_size", "max_process_count", "max_open_files", "max_file_size", "compile_timeout", "run_timeout",
+        "compile_cpu_time", "run_cpu_time", "compile_memory_limit", "run_memory_limit",
     ];
 
     fn field(&mut self, key: &str) -> Option<&mut Option<u64>> {
