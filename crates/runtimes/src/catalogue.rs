@@ -11,7 +11,7 @@ use crate::{
     debian::{self, DebianError, Elevation},
     definition::{Beside, Definition, DefinitionError},
     probe::{ProbeError, System},
-    range,
+    range::Range,
     runtime::Runtime,
 };
 
@@ -159,11 +159,11 @@ impl Catalogue {
     /// The runtime that `language` (exactly its name or one of its aliases) at a node-semver `range` means: the highest
     /// version that is in it, the first in order where two have the same.
     pub fn resolve(&self, language: &str, range: &str) -> Option<Arc<Runtime>> {
-        let range = range::parse(range)?;
+        let range = Range::parse(range)?;
         let installed = self.installed();
         let matching = installed.iter().filter(|runtime| {
             let named = runtime.language() == language || runtime.aliases().iter().any(|alias| alias == language);
-            named && range.satisfies(runtime.semver())
+            named && range.contains(runtime.semver())
         });
         // `max_by` would take the last of equals.
         matching.rev().max_by(|a, b| a.semver().cmp(b.semver())).cloned()

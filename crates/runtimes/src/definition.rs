@@ -340,3 +340,6 @@ impl Version {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

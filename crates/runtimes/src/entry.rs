@@ -95,6 +95,11 @@ fn lexis(dialect: Dialect) -> Lexis {
     }
 }
 
+/// How many words a declaration's modifiers are looked for in, and how deep types are followed: bounds that no honest program
+/// comes near, and without which a hostile one costs the square of its length.
+const MAX_MODIFIERS: usize = 256;
+const MAX_NESTING: usize = 16;
+
 /// A `{` that is open: the type it belongs to, if it is a type's.
 struct Scope {
     declared: Option<usize>,
@@ -161,7 +166,12 @@ fn outline(source: &str, dialect: Dialect) -> Outline {
                     None => {}
                 }
             }
-            Token::Word(word) => since.push(word),
+            Token::Word(word) => {
+                if since.len() == MAX_MODIFIERS {
+                    since.drain(..MAX_MODIFIERS / 2);
+                }
+                since.push(word);
+            }
             Token::Mark(_) | Token::Text(_) => {}
         }
     }
@@ -206,7 +216,7 @@ fn declare(outline: &mut Outline, scopes: &[Scope], name: &str, word: &str, sinc
     let nested_object = word == "object" && matches!(dialect, Dialect::Kotlin);
     let name = match outer {
         // Java starts no nested class; Kotlin's nested objects have a static main.
-        Some(_) if !nested_object => return None,
+        Some(_) if !nested_object || scopes.len() > MAX_NESTING => return None,
         Some(_) if since.contains(&"companion") => return outer,
         Some(outer) => format!("{}${name}", outline.types[outer].name),
         None => name.to_owned(),
@@ -238,3 +248,6 @@ fn is_entry(tokens: &[Token<'_>], at: usize, since: &[&str], scopes: &[Scope], o
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

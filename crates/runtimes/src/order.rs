@@ -1,5 +1,7 @@
 //! The order in which compilers want translation units that need one another.
 
+use std::collections::{BTreeSet, HashMap};
+
 use greenroom_core::RelativePath;
 use serde::Deserialize;
 
@@ -38,15 +40,27 @@ pub(crate) fn sort(units: &[Text<'_>], order: Order) -> Vec<usize> {
         Order::Ocaml => units.iter().map(ocaml).collect(),
         Order::Fortran => units.iter().map(|unit| fortran(unit.source)).collect(),
     };
+    let mut providers: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (unit, needed) in needs.iter().enumerate() {
+        for name in &needed.provides {
+            providers.entry(name).or_default().push(unit);
+        }
+    }
+    let wanted = |unit: usize| {
+        let used = needs[unit].uses.iter().filter_map(|name| providers.get(name.as_str())).flatten().copied();
+        used.filter(|&other| other != unit).collect::<BTreeSet<usize>>()
+    };
     // The main file comes first in `units`, and uses the others.
-    let mut left: Vec<usize> = (1..units.len()).chain(0..units.len().min(1)).collect();
+    let mut left: Vec<(usize, BTreeSet<usize>)> =
+        (1..units.len()).chain(0..units.len().min(1)).map(|unit| (unit, wanted(unit))).collect();
     let mut sorted = Vec::with_capacity(left.len());
     while !left.is_empty() {
-        let waits = |unit: usize| {
-            left.iter().any(|&other| other != unit && needs[other].provides.iter().any(|name| needs[unit].uses.contains(name)))
-        };
-        let next = left.iter().position(|&unit| !waits(unit)).unwrap_or(0);
-        sorted.push(left.remove(next));
+        let next = left.iter().position(|(_, waits_for)| waits_for.is_empty()).unwrap_or(0);
+        let (unit, _) = left.remove(next);
+        for (_, waits_for) in &mut left {
+            waits_for.remove(&unit);
+        }
+        sorted.push(unit);
     }
     sorted
 }

@@ -172,3 +172,6 @@ fn check_paths(files: &[ProgramFile]) -> Result<(), PlanError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

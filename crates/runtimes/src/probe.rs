@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nodejs_semver::Version;
+use semver::Version;
 
 use crate::{
     definition::{Definition, VersionSource},

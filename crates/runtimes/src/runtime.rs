@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use greenroom_core::RelativePath;
-use nodejs_semver::Version;
+use semver::Version;
 
 use crate::definition::{Definition, LimitOverrides};
 

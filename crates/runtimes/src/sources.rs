@@ -1,5 +1,7 @@
 //! Which of a program's files are translation units, and under which names a compiler takes them.
 
+use std::collections::HashSet;
+
 use greenroom_core::RelativePath;
 use serde::Deserialize;
 
@@ -48,14 +50,13 @@ pub(crate) fn units(files: &[ProgramFile], main: usize, rule: &Sources) -> Vec<U
     if let Some(place) = chosen.iter().position(|&i| i == main) {
         chosen[..=place].rotate_right(1);
     }
-    let mut taken: Vec<RelativePath> = files.iter().map(|file| file.path.clone()).collect();
+    let mut taken: HashSet<RelativePath> = files.iter().map(|file| file.path.clone()).collect();
     let mut units = Vec::with_capacity(chosen.len());
     for file in chosen {
         let wanted = name(&files[file], rule);
         // A name that another file has already is not taken from it: the compiler's complaint is clearer than a lost file.
-        let free = wanted == files[file].path || !taken.contains(&wanted);
+        let free = wanted == files[file].path || taken.insert(wanted.clone());
         let path = if free { wanted } else { files[file].path.clone() };
-        taken[file] = path.clone();
         units.push(Unit { file, path });
     }
     units
@@ -151,16 +152,19 @@ pub(crate) fn go_module(files: &[ProgramFile], version: &str) -> Option<(Relativ
     if files.iter().any(|file| file.path == path) {
         return None;
     }
-    let directories: Vec<&str> = files.iter().map(|file| file.path.parent()).filter(|parent| !parent.is_empty()).collect();
+    let directories: HashSet<&str> = files.iter().map(|file| file.path.parent()).filter(|parent| !parent.is_empty()).collect();
+    // Of an import `example.com/app/tools` where there is a directory `tools`, the module is what stands before.
+    let module = |import: &str| {
+        let mut slashes = import.match_indices('/');
+        slashes.find_map(|(slash, _)| directories.contains(&import[slash + 1..]).then(|| import[..slash].to_owned()))
+    };
     let name = files
         .iter()
         .filter(|file| file.code)
         .find_map(|file| {
             let text = String::from_utf8_lossy(&file.content);
-            let mut strings = text.split('"').skip(1).step_by(2);
-            strings.find_map(|import| {
-                directories.iter().find_map(|directory| import.strip_suffix(directory)?.strip_suffix('/').map(str::to_owned))
-            })
+            // An import path has no blanks; a string as long as a file is none.
+            text.split('"').skip(1).step_by(2).filter(|import| import.len() < 200).find_map(module)
         })
         .filter(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-._~/".contains(c)))
         .unwrap_or_else(|| "main".to_owned());

@@ -25,8 +25,11 @@ pub(crate) struct Lexis {
     pub raw_triple_quotes: bool,
 }
 
+/// Code in strings in code in strings: nobody writes that deep, and each level takes stack.
+const MAX_INTERPOLATION_DEPTH: usize = 32;
+
 pub(crate) fn tokens(source: &str, lexis: Lexis) -> Vec<Token<'_>> {
-    let mut lexer = Lexer { source, at: 0, lexis };
+    let mut lexer = Lexer { source, at: 0, interpolations: 0, lexis };
     let mut tokens = Vec::new();
     while let Some(token) = lexer.next() {
         tokens.push(token);
@@ -37,6 +40,8 @@ pub(crate) fn tokens(source: &str, lexis: Lexis) -> Vec<Token<'_>> {
 struct Lexer<'a> {
     source: &'a str,
     at: usize,
+    /// How many interpolations are open.
+    interpolations: usize,
     lexis: Lexis,
 }
 
@@ -119,7 +124,7 @@ impl<'a> Lexer<'a> {
             }
             if escapes && rest.starts_with('\\') {
                 self.at += 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
-            } else if interpolation && rest.starts_with("${") {
+            } else if interpolation && rest.starts_with("${") && self.interpolations < MAX_INTERPOLATION_DEPTH {
                 self.skip_interpolation();
             } else if quote.len() == 1 && rest.starts_with('\n') {
                 // Not closed on its line: an error to the compiler, and no reason to lose the rest of the file here.
@@ -133,15 +138,17 @@ impl<'a> Lexer<'a> {
 
     fn skip_interpolation(&mut self) {
         self.at += 2;
+        self.interpolations += 1;
         let mut depth = 1usize;
         while depth > 0 {
             match self.next() {
                 Some(Token::Mark('{')) => depth += 1,
                 Some(Token::Mark('}')) => depth -= 1,
                 Some(_) => {}
-                None => return,
+                None => break,
             }
         }
+        self.interpolations -= 1;
     }
 
     /// `'x'`, `'\n'`, `'\u0041'`; and a lone quote, which Scala's symbols have (`'name`).
