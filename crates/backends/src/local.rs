@@ -11,7 +11,7 @@ use std::{
 
 use greenroom_core::{Blame, Job, Outcome, Profile, StageKind, StageOutcome, Stream, Verdict};
 use greenroom_sandbox::{HostReport, SandboxConfig};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -33,6 +33,9 @@ struct Inner {
     host: HostReport,
     config: Mutex<SandboxConfig>,
     slots: Arc<Slots>,
+    /// One permit per slot. A job takes all that it will need at once: two jobs that each have one slot and wait
+    /// for another's would wait for ever.
+    capacity: Semaphore,
     /// Asks the runner to end.
     shutdown: CancellationToken,
     /// It has ended.
@@ -174,6 +177,7 @@ impl Local {
         let (takeover, successors) = mpsc::channel(1);
         let inner = Arc::new(Inner {
             takeover,
+            capacity: Semaphore::new(config.max_sandboxes as usize),
             host,
             slots,
             config: Mutex::new(config),
@@ -229,7 +233,8 @@ impl Local {
     /// # Errors
     /// [`StartError`] where a runner cannot work so; the old one goes on then.
     pub async fn reload(&self, config: SandboxConfig) -> Result<(), StartError> {
-        let (runner, _) = RunnerProcess::start(&config).await?;
+        let (mut runner, _) = RunnerProcess::start(&config).await?;
+        runner.generation = self.inner.slots.next_generation();
         *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
         self.inner.takeover.send(runner).await.map_err(|_| StartError::Died)
     }
@@ -246,6 +251,9 @@ impl Inner {
         let mut timings = Timings::default();
         let mut outcomes = Vec::with_capacity(job.stages.len());
         let begun = monotonic_us();
+        let needed = if self.host.profile == Profile::Restricted { 1 } else { job.stages.len().clamp(1, 2) };
+        let needed = u32::try_from(needed).unwrap_or(2);
+        let _capacity = self.capacity.acquire_many(needed).await.map_err(|_| ExecError::ShuttingDown)?;
         let mut lease = self.slots.lease(job.disk).await?;
         timings.lease_us += monotonic_us() - begun;
         for (index, spec) in job.stages.iter().enumerate() {

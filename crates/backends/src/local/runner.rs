@@ -28,6 +28,8 @@ pub(super) struct RunnerProcess {
     /// Shared with its slots' connections: while one is in use the runner lives.
     control: Arc<AsyncFd<OwnedFd>>,
     ended: oneshot::Receiver<io::Result<std::process::ExitStatus>>,
+    /// The slots' generation that it serves.
+    pub(super) generation: u64,
 }
 
 impl RunnerProcess {
@@ -37,7 +39,7 @@ impl RunnerProcess {
         send_config(&ours, config).map_err(StartError::Spawn)?;
         let ended = spawn(theirs).map_err(StartError::Spawn)?;
         let control = Arc::new(nonblocking(ours).map_err(StartError::Spawn)?);
-        let mut runner = Self { control, ended };
+        let mut runner = Self { control, ended, generation: 0 };
         match runner.next().await.map_err(StartError::Spawn)? {
             Some((FromRunner::Report(report), _)) => Ok((runner, report)),
             Some((FromRunner::Refused(reason), _)) => {
@@ -72,7 +74,6 @@ pub(super) async fn supervise(inner: Arc<Inner>, mut runner: RunnerProcess, mut 
                 Err(error) => tracing::error!(%error, "the runner cannot be understood"),
             },
             Some(successor) = successors.recv() => {
-                inner.slots.next_generation();
                 runner = successor;
                 continue;
             }
@@ -104,7 +105,10 @@ pub(super) async fn supervise(inner: Arc<Inner>, mut runner: RunnerProcess, mut 
             }
             let config = inner.config.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
             match RunnerProcess::start(&config).await {
-                Ok((runner, _)) => break runner,
+                Ok((mut runner, _)) => {
+                    runner.generation = inner.slots.next_generation();
+                    break runner;
+                }
                 Err(error) => tracing::error!(%error, "no runner can be started; trying again"),
             }
         };
@@ -114,7 +118,7 @@ pub(super) async fn supervise(inner: Arc<Inner>, mut runner: RunnerProcess, mut 
 
 fn adopt(inner: &Arc<Inner>, runner: &RunnerProcess, index: u32, socket: OwnedFd) {
     match nonblocking(socket) {
-        Ok(socket) => inner.slots.adopt(index, socket, Arc::clone(&runner.control)),
+        Ok(socket) => inner.slots.adopt(index, socket, runner.generation, Arc::clone(&runner.control)),
         Err(error) => tracing::error!(%error, index, "a slot's socket cannot be used"),
     }
 }

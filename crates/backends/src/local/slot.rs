@@ -29,13 +29,20 @@ pub(super) struct SlotConnection {
 /// A sandbox that waits for its job.
 pub(super) struct Prepared {
     pub(super) slot: SlotConnection,
-    pub(super) uid: u32,
+    /// `None` once the stage has them.
+    ends: Option<Ends>,
+    uid: u32,
+    mount_namespace: Option<OwnedFd>,
+    disk: DiskLimits,
+}
+
+/// Our ends of a sandbox's pipes. Whoever has them must be the only one: a copy of `stdin` kept anywhere keeps the
+/// program from seeing its end of file.
+pub(super) struct Ends {
     pub(super) stdin: OwnedFd,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     pub(super) job: OwnedFd,
-    pub(super) mount_namespace: Option<OwnedFd>,
-    disk: DiskLimits,
 }
 
 /// What a later stage needs to go on in an earlier one's workspace.
@@ -69,9 +76,8 @@ impl SlotConnection {
                 (FromSlot::Ready { uid }, fds) => {
                     let mut fds = fds.into_iter();
                     let mut next = || fds.next().ok_or(ExecError::RunnerLost);
-                    let (stdin, stdout, stderr, job) = (next()?, next()?, next()?, next()?);
-                    let mount_namespace = fds.next();
-                    return Ok(Prepared { slot: self, uid, stdin, stdout, stderr, job, mount_namespace, disk });
+                    let ends = Some(Ends { stdin: next()?, stdout: next()?, stderr: next()?, job: next()? });
+                    return Ok(Prepared { slot: self, ends, uid, mount_namespace: fds.next(), disk });
                 }
                 (FromSlot::PrepareFailed { step, errno }, _) => failed = Some((step, errno)),
                 (FromSlot::Idle, _) => {
@@ -107,8 +113,11 @@ impl Lease {
         Self { slots: Arc::clone(slots), prepared: Some(prepared), ended: false }
     }
 
-    pub(super) fn prepared(&self) -> Option<&Prepared> {
-        self.prepared.as_ref()
+    /// The slot, and the pipes of its sandbox: for one stage only.
+    pub(super) fn open(&mut self) -> Result<(&SlotConnection, Ends), ExecError> {
+        let prepared = self.prepared.as_mut().ok_or(ExecError::RunnerLost)?;
+        let ends = prepared.ends.take().ok_or(ExecError::RunnerLost)?;
+        Ok((&prepared.slot, ends))
     }
 
     /// What a sandbox for the next stage needs of this one.
@@ -259,17 +268,17 @@ impl Slots {
     }
 
     /// A new slot of the runner.
-    pub(super) fn adopt(&self, index: u32, socket: AsyncFd<OwnedFd>, runner: Arc<AsyncFd<OwnedFd>>) {
-        let generation = self.table().generation;
+    pub(super) fn adopt(&self, index: u32, socket: AsyncFd<OwnedFd>, generation: u64, runner: Arc<AsyncFd<OwnedFd>>) {
         self.place(SlotConnection { index, socket, generation, _runner: runner });
     }
 
     /// Another runner has taken over: the old one's free slots are given up, its busy ones when they come back.
-    pub(super) fn next_generation(&self) {
+    pub(super) fn next_generation(&self) -> u64 {
         let mut table = self.table();
         table.generation += 1;
         table.idle.clear();
         table.ready.clear();
+        table.generation
     }
 
     /// Brings a slot back whose stage has ended (and said so): waits for its `Idle` in the background.

@@ -17,7 +17,7 @@ use tokio::{io::unix::AsyncFd, sync::mpsc};
 use super::{
     Control, Event, ExecError,
     runner::{nonblocking, watch},
-    slot::{Lease, Prepared},
+    slot::{Ends, Lease, SlotConnection},
 };
 
 /// How much of a pipe is read at once: the size of a pipe's buffer (pipe(7)).
@@ -46,8 +46,8 @@ pub(super) async fn run(
     stage: &StageSpec,
     client: Option<&mut Client>,
 ) -> Result<StageEnd, ExecError> {
-    let prepared = lease.prepared().ok_or(ExecError::RunnerLost)?;
-    let ended = Running::start(prepared, files, stage)?.to_end(prepared, client).await?;
+    let (slot, ends) = lease.open()?;
+    let ended = Running::start(slot, ends, files, stage)?.finish(slot, client).await?;
     lease.ended();
     ended.judge(stage)
 }
@@ -74,17 +74,17 @@ struct Over {
 }
 
 impl Running {
-    fn start(prepared: &Prepared, files: &[JobFile], stage: &StageSpec) -> Result<Self, ExecError> {
+    fn start(slot: &SlotConnection, ends: Ends, files: &[JobFile], stage: &StageSpec) -> Result<Self, ExecError> {
         let io_failed = |source| ExecError::Io { what: "the sandbox's pipes", source };
-        prepared.slot.send(&ToSlot::Start(StageLimits::from(&stage.limits)), None)?;
+        slot.send(&ToSlot::Start(StageLimits::from(&stage.limits)), None)?;
         let (stdin, interactive) = match &stage.stdin {
             Stdin::Bytes(bytes) => (bytes.clone(), false),
             Stdin::Interactive => (Vec::new(), true),
         };
         let mut running = Self {
-            job: encode(files, stage).and_then(|job| Outgoing::new(&prepared.job, job)).map_err(io_failed)?,
-            stdin: Outgoing::new(&prepared.stdin, stdin).map_err(io_failed)?,
-            pipes: Pipes::new(&prepared.stdout, &prepared.stderr).map_err(io_failed)?,
+            job: encode(files, stage).and_then(|job| Outgoing::new(ends.job, job)).map_err(io_failed)?,
+            stdin: Outgoing::new(ends.stdin, stdin).map_err(io_failed)?,
+            pipes: Pipes::new(ends.stdout, ends.stderr).map_err(io_failed)?,
             output: Output::default(),
             crossed: None,
             output_bytes: stage.limits.output_bytes,
@@ -94,7 +94,7 @@ impl Running {
         Ok(running)
     }
 
-    async fn to_end(mut self, prepared: &Prepared, mut client: Option<&mut Client>) -> Result<Over, ExecError> {
+    async fn finish(mut self, slot: &SlotConnection, mut client: Option<&mut Client>) -> Result<Over, ExecError> {
         let io_failed = |source| ExecError::Io { what: "the program's output", source };
         let mut ended = None;
         self.job.advance();
@@ -106,9 +106,9 @@ impl Running {
             tokio::select! {
                 chunk = self.pipes.next(), if !self.pipes.at_end() => {
                     let (stream, bytes) = chunk.map_err(io_failed)?;
-                    self.take(stream, bytes, prepared, client.as_deref_mut()).await?;
+                    self.take(stream, bytes, slot, client.as_deref_mut()).await?;
                 }
-                message = prepared.slot.receive(), if ended.is_none() => {
+                message = slot.receive(), if ended.is_none() => {
                     if let (FromSlot::Ended(how), _) = message? {
                         ended = Some(how);
                         // Nobody reads them any more.
@@ -119,7 +119,7 @@ impl Running {
                 () = self.job.writable(), if self.job.waits() => self.job.advance(),
                 () = self.stdin.writable(), if self.stdin.waits() => self.stdin.advance(),
                 request = next_request(client.as_deref_mut()), if self.interactive && self.stdin.has_room() => {
-                    self.obey(request, prepared)?;
+                    self.obey(request, slot)?;
                 }
             }
         }
@@ -130,13 +130,13 @@ impl Running {
         &mut self,
         stream: Stream,
         bytes: Vec<u8>,
-        prepared: &Prepared,
+        slot: &SlotConnection,
         client: Option<&mut Client>,
     ) -> Result<(), ExecError> {
         if let Some(client) = client {
             // Waits while the client's queue is full. A client that is gone has dropped us too.
             if !bytes.is_empty() && client.events.send(Event::Output { stream, bytes }).await.is_err() {
-                prepared.slot.send(&ToSlot::Kill, None)?;
+                slot.send(&ToSlot::Kill, None)?;
             }
             return Ok(());
         }
@@ -149,16 +149,16 @@ impl Running {
         self.output.push(stream, &bytes[..bytes.len().min(room)]);
         if bytes.len() > room && self.crossed.is_none() {
             self.crossed = Some(stream);
-            prepared.slot.send(&ToSlot::Kill, None)?;
+            slot.send(&ToSlot::Kill, None)?;
         }
         Ok(())
     }
 
-    fn obey(&mut self, request: Option<Control>, prepared: &Prepared) -> Result<(), ExecError> {
+    fn obey(&mut self, request: Option<Control>, slot: &SlotConnection) -> Result<(), ExecError> {
         match request {
             Some(Control::Stdin(bytes)) => self.stdin.push(bytes),
             Some(Control::StdinEof) => self.stdin.keep_open = false,
-            Some(Control::Signal(number)) => prepared.slot.send(&ToSlot::Signal(number), None)?,
+            Some(Control::Signal(number)) => slot.send(&ToSlot::Signal(number), None)?,
             // Whoever could write is gone.
             None => {
                 self.stdin.keep_open = false;
@@ -214,9 +214,9 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn new(fd: &OwnedFd, bytes: Vec<u8>) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(fd, true)?;
-        Ok(Self { fd: Some(fd.try_clone()?), waiting: None, bytes, sent: 0, keep_open: false })
+    fn new(fd: OwnedFd, bytes: Vec<u8>) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        Ok(Self { fd: Some(fd), waiting: None, bytes, sent: 0, keep_open: false })
     }
 
     fn push(&mut self, bytes: Vec<u8>) {
@@ -293,8 +293,7 @@ struct Pipes {
 }
 
 impl Pipes {
-    fn new(stdout: &OwnedFd, stderr: &OwnedFd) -> io::Result<Self> {
-        let (stdout, stderr) = (stdout.try_clone()?, stderr.try_clone()?);
+    fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
         let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for (pipe, data) in [(&stdout, 1), (&stderr, 2)] {
             rustix::io::ioctl_fionbio(pipe, true)?;

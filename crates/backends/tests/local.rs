@@ -1,0 +1,356 @@
+//! The local backend against the real runner: this binary, started again as `<binary> runner`.
+//!
+//! Needs namespaces and cgroups. Where they cannot be had the tests say so and pass, except with
+//! `GREENROOM_MUST_WORK=1`.
+
+use std::{process::ExitCode, sync::OnceLock, time::Duration};
+
+use greenroom_backends::{Control, Event, Finished, Local};
+use greenroom_core::{
+    DiskLimits, ExecutionId, Exit, Job, JobFile, Limits, Output, Profile, RelativePath, StageKind, StageSpec, Stdin, Stream,
+    Verdict,
+};
+use greenroom_sandbox::{Network, SandboxConfig};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+const DISK: DiskLimits = DiskLimits { bytes: 32 << 20, inodes: 1000 };
+
+fn limits() -> Limits {
+    Limits {
+        wall_ms: 5000,
+        cpu_ms: 5000,
+        memory_bytes: 256 << 20,
+        processes: 32,
+        open_files: 64,
+        file_size_bytes: 1 << 20,
+        output_bytes: Some(1000),
+        cpu_milli: 1000,
+    }
+}
+
+fn config(profile: Profile) -> SandboxConfig {
+    SandboxConfig {
+        require: Some(profile),
+        network: Network::None,
+        system_root: None,
+        etc: vec!["alternatives".into()],
+        support: Vec::new(),
+        workspace_dir: std::env::temp_dir().join(format!("greenroom-test-{}", std::process::id())),
+        disk: DISK,
+        uid_first: 3_000_000,
+        uid_count: 4096,
+        max_sandboxes: 4,
+        ready_sandboxes: 1,
+    }
+}
+
+fn sh(script: &str) -> StageSpec {
+    StageSpec {
+        kind: StageKind::Run,
+        argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        limits: limits(),
+        stdin: Stdin::Bytes(Vec::new()),
+    }
+}
+
+fn job(stages: Vec<StageSpec>) -> Job {
+    Job { id: ExecutionId::from_bits(7), files: Vec::new(), stages, disk: DISK }
+}
+
+type Test = fn(Local) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
+
+macro_rules! tests {
+    ($($name:ident),+ $(,)?) => { vec![$((stringify!($name), (|local| Box::pin($name(local))) as Test)),+] };
+}
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("runner") {
+        return greenroom_sandbox::runner_main();
+    }
+    let mut arguments = Arguments::from_args();
+    // One runner after the other: a machine with two cores has no more to give.
+    arguments.test_threads = Some(1);
+    let tests: Vec<(&'static str, Test)> = tests![
+        what_a_program_prints_and_how_it_exits_is_reported,
+        a_signal_is_a_signal,
+        files_are_written_where_the_program_starts,
+        a_file_that_does_not_fit_is_the_programs_failure_not_ours,
+        a_program_that_cannot_be_started_says_why,
+        a_later_stage_sees_what_the_earlier_one_made_and_has_fresh_temporary_files,
+        a_failed_stage_is_the_last,
+        output_beyond_the_limit_ends_the_stage_and_keeps_what_came_before,
+        the_order_of_both_streams_is_kept,
+        wall_and_cpu_time_are_limited,
+        memory_is_limited_even_when_the_parent_survives,
+        a_background_process_ends_with_the_stage,
+        a_dropped_job_is_killed_and_its_slot_comes_back,
+        input_is_followed_by_its_end,
+        a_streamed_job_takes_input_and_signals,
+        more_jobs_than_slots_all_get_their_turn,
+        after_the_runner_is_killed_the_next_job_works,
+        a_reload_lets_running_jobs_finish,
+    ];
+    let trials = tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn run(test: Test) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let local = match Local::start(config(Profile::Full)).await {
+            Ok(local) => local,
+            Err(reason) if std::env::var_os("GREENROOM_MUST_WORK").is_none() => {
+                println!("skipped: {reason}");
+                return Ok(());
+            }
+            Err(reason) => return Err(reason.to_string().into()),
+        };
+        let result = tokio::time::timeout(Duration::from_secs(60), test(local.clone())).await;
+        local.shutdown().await;
+        result.map_err(|_| Failed::from("it hangs"))?
+    })
+}
+
+fn only(finished: &Finished) -> &greenroom_core::StageOutcome {
+    &finished.outcome.stages[0]
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+async fn what_a_program_prints_and_how_it_exits_is_reported(local: Local) -> Result<(), Failed> {
+    let finished = local.run(job(vec![sh("echo out; echo err >&2; exit 3")])).await?;
+    let stage = only(&finished);
+    assert_eq!((stage.verdict, stage.exit), (Verdict::ExitStatus, Some(Exit::Code(3))));
+    assert_eq!((text(&stage.output.stdout), text(&stage.output.stderr)), ("out\n".into(), "err\n".into()));
+    assert!(stage.usage.wall_us > 0 && stage.usage.cpu_us > 0 && stage.usage.memory_peak_bytes > Some(0));
+    Ok(())
+}
+
+async fn a_signal_is_a_signal(local: Local) -> Result<(), Failed> {
+    for signal in [6, 9, 11, 15] {
+        let finished = local.run(job(vec![sh(&format!("kill -{signal} $$"))])).await?;
+        assert_eq!((only(&finished).verdict, only(&finished).exit), (Verdict::Signal, Some(Exit::Signal(signal))));
+    }
+    Ok(())
+}
+
+async fn files_are_written_where_the_program_starts(local: Local) -> Result<(), Failed> {
+    let mut job = job(vec![sh("pwd; cat a.txt deep/er/b.txt; ./run.sh")]);
+    for (path, content, executable) in
+        [("a.txt", "old", false), ("a.txt", "A", false), ("deep/er/b.txt", "B\n", false), ("run.sh", "#!/bin/sh\necho ran", true)]
+    {
+        job.files.push(JobFile { path: RelativePath::new(path)?, content: content.into(), executable });
+    }
+    let finished = local.run(job).await?;
+    assert_eq!(text(&only(&finished).output.stdout), "/box/submission\nAB\nran\n");
+    Ok(())
+}
+
+async fn a_file_that_does_not_fit_is_the_programs_failure_not_ours(local: Local) -> Result<(), Failed> {
+    let mut job = job(vec![sh("true")]);
+    job.files.push(JobFile { path: RelativePath::new("big")?, content: vec![0; 40 << 20], executable: false });
+    let finished = local.run(job).await?;
+    assert_eq!(only(&finished).verdict, Verdict::ExitStatus);
+    assert!(text(&only(&finished).output.stderr).contains("No space left"), "{:?}", only(&finished));
+    Ok(())
+}
+
+async fn a_program_that_cannot_be_started_says_why(local: Local) -> Result<(), Failed> {
+    let mut stage = sh("");
+    stage.argv = vec!["./a.out".into()];
+    let finished = local.run(job(vec![stage])).await?;
+    assert_eq!(only(&finished).exit, Some(Exit::Code(127)));
+    assert!(text(&only(&finished).output.stderr).contains("No such file"), "{:?}", only(&finished));
+    Ok(())
+}
+
+async fn a_later_stage_sees_what_the_earlier_one_made_and_has_fresh_temporary_files(local: Local) -> Result<(), Failed> {
+    let compile = StageSpec { kind: StageKind::Compile, ..sh("echo made > made; echo x > /tmp/x; echo x > /dev/shm/x") };
+    let finished = local.run(job(vec![compile, sh("cat made; ls -A /tmp /dev/shm; echo more >> made && cat made")])).await?;
+    let run = finished.outcome.stage(StageKind::Run).ok_or("no run stage")?;
+    assert_eq!(text(&run.output.stdout), "made\n/dev/shm:\n\n/tmp:\nmade\nmore\n", "{}", text(&run.output.stderr));
+    Ok(())
+}
+
+async fn a_failed_stage_is_the_last(local: Local) -> Result<(), Failed> {
+    let compile = StageSpec { kind: StageKind::Compile, ..sh("exit 1") };
+    let finished = local.run(job(vec![compile, sh("echo must not run")])).await?;
+    assert_eq!(finished.outcome.stages.len(), 1);
+    Ok(())
+}
+
+async fn output_beyond_the_limit_ends_the_stage_and_keeps_what_came_before(local: Local) -> Result<(), Failed> {
+    for (script, verdict) in
+        [("printf early; while :; do echo xxxxxxxx; done", Verdict::StdoutLimit), ("printf early; yes >&2", Verdict::StderrLimit)]
+    {
+        let finished = local.run(job(vec![sh(script)])).await?;
+        let stage = only(&finished);
+        assert_eq!(stage.verdict, verdict);
+        assert!(text(&stage.output.stdout).starts_with("early"));
+        assert_eq!(stage.output.stdout.len().max(stage.output.stderr.len()), 1000);
+    }
+    // Exactly the limit is fine.
+    let finished = local.run(job(vec![sh("head -c 1000 /dev/zero")])).await?;
+    assert_eq!(only(&finished).verdict, Verdict::Ok);
+    Ok(())
+}
+
+async fn the_order_of_both_streams_is_kept(local: Local) -> Result<(), Failed> {
+    let script = "i=0; while [ $i -lt 20 ]; do echo o$i; sleep 0.005; echo e$i >&2; sleep 0.005; i=$((i+1)); done";
+    let finished = local.run(job(vec![sh(script)])).await?;
+    let Output { stdout, stderr, .. } = &only(&finished).output;
+    assert_eq!(stdout.len(), stderr.len());
+    let streams: Vec<Stream> = only(&finished).output.pieces().map(|(stream, _)| stream).collect();
+    let expected: Vec<Stream> = (0..40).map(|i| if i % 2 == 0 { Stream::Stdout } else { Stream::Stderr }).collect();
+    assert_eq!(streams, expected);
+    Ok(())
+}
+
+async fn wall_and_cpu_time_are_limited(local: Local) -> Result<(), Failed> {
+    let mut stage = sh("sleep 60");
+    stage.limits.wall_ms = 200;
+    let finished = local.run(job(vec![stage])).await?;
+    assert_eq!((only(&finished).verdict, only(&finished).exit), (Verdict::WallTime, None));
+    assert!(only(&finished).usage.wall_us >= 200_000);
+    let mut stage = sh("while :; do :; done");
+    stage.limits.cpu_ms = 200;
+    let finished = local.run(job(vec![stage])).await?;
+    assert_eq!(only(&finished).verdict, Verdict::CpuTime);
+    assert!(only(&finished).usage.cpu_us >= 200_000);
+    Ok(())
+}
+
+async fn memory_is_limited_even_when_the_parent_survives(local: Local) -> Result<(), Failed> {
+    let mut stage = sh("python3 -c 'b = bytearray(1 << 30)'; echo parent alive; exit 0");
+    stage.limits.memory_bytes = 64 << 20;
+    let finished = local.run(job(vec![stage])).await?;
+    assert_eq!(only(&finished).verdict, Verdict::Memory, "{:?}", only(&finished));
+    assert!(only(&finished).usage.memory_peak_bytes <= Some(64 << 20));
+    Ok(())
+}
+
+async fn a_background_process_ends_with_the_stage(local: Local) -> Result<(), Failed> {
+    let finished = local.run(job(vec![sh("(setsid sleep 60 &) ; echo done")])).await?;
+    assert_eq!(text(&only(&finished).output.stdout), "done\n");
+    assert!(only(&finished).usage.wall_us < 5_000_000);
+    Ok(())
+}
+
+async fn a_dropped_job_is_killed_and_its_slot_comes_back(local: Local) -> Result<(), Failed> {
+    for _ in 0..12 {
+        let running = local.run(job(vec![sh("sleep 60")]));
+        assert!(tokio::time::timeout(Duration::from_millis(50), running).await.is_err());
+    }
+    let finished = local.run(job(vec![sh("echo still here")])).await?;
+    assert_eq!(text(&only(&finished).output.stdout), "still here\n");
+    for _ in 0..200 {
+        if local.status().busy == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Err("leases are left".into())
+}
+
+async fn input_is_followed_by_its_end(local: Local) -> Result<(), Failed> {
+    for len in [0, 5, 1 << 20] {
+        let mut stage = sh("wc -c");
+        stage.stdin = Stdin::Bytes(vec![b'x'; len]);
+        let finished = local.run(job(vec![stage])).await?;
+        assert_eq!(text(&only(&finished).output.stdout), format!("{len}\n"));
+    }
+    Ok(())
+}
+
+async fn a_streamed_job_takes_input_and_signals(local: Local) -> Result<(), Failed> {
+    let mut stage = sh("trap 'echo got it' USR1; echo ready; read line; echo $line; cat; echo end");
+    stage.stdin = Stdin::Interactive;
+    stage.limits.output_bytes = None;
+    let mut execution = local.stream(job(vec![stage]));
+    let mut seen = String::new();
+    let mut sent = 0;
+    while let Some(event) = execution.events.recv().await {
+        match event {
+            Event::Output { bytes, .. } => seen.push_str(&text(&bytes)),
+            Event::StageEnded(stage) => assert_eq!(stage.verdict, Verdict::Ok),
+            Event::StageStarted(_) => {}
+        }
+        if sent == 0 && seen.contains("ready") {
+            sent = 1;
+            execution.control.send(Control::Signal(10)).await?;
+            execution.control.send(Control::Stdin(b"hello\n".to_vec())).await?;
+        }
+        if sent == 1 && seen.contains("hello") {
+            sent = 2;
+            execution.control.send(Control::Stdin(b"rest\n".to_vec())).await?;
+            execution.control.send(Control::StdinEof).await?;
+        }
+    }
+    assert!(seen.contains("got it") && seen.contains("rest") && seen.ends_with("end\n"), "{seen:?}");
+    execution.finished.await??;
+    Ok(())
+}
+
+async fn more_jobs_than_slots_all_get_their_turn(local: Local) -> Result<(), Failed> {
+    let jobs: Vec<_> = (0..24)
+        .map(|i| {
+            let local = local.clone();
+            tokio::spawn(async move { local.run(job(vec![sh(&format!("echo {i}")), sh(&format!("echo {i} again"))])).await })
+        })
+        .collect();
+    for (i, job) in jobs.into_iter().enumerate() {
+        let finished = job.await??;
+        assert_eq!(text(&only(&finished).output.stdout), format!("{i}\n"));
+        assert_eq!(text(&finished.outcome.stages[1].output.stdout), format!("{i} again\n"));
+    }
+    Ok(())
+}
+
+/// The runner: the child of this process that was started as `runner`.
+fn runner_pid() -> Option<i32> {
+    static ME: OnceLock<String> = OnceLock::new();
+    let me = ME.get_or_init(|| std::process::id().to_string());
+    let children = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    children.filter(|pid| pid.bytes().all(|b| b.is_ascii_digit())).find_map(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit(')').next()?.split_whitespace();
+        (fields.next() != Some("Z") && fields.next() == Some(me)).then(|| pid.parse().ok())?
+    })
+}
+
+async fn after_the_runner_is_killed_the_next_job_works(local: Local) -> Result<(), Failed> {
+    let pid = rustix::process::Pid::from_raw(runner_pid().ok_or("no runner found")?).ok_or("no pid")?;
+    let running = tokio::spawn({
+        let local = local.clone();
+        async move { local.run(job(vec![sh("sleep 60")])).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+    assert!(running.await?.is_err(), "a job under a killed runner has no outcome");
+    for _ in 0..100 {
+        if let Ok(finished) = local.run(job(vec![sh("echo back")])).await {
+            assert_eq!(text(&only(&finished).output.stdout), "back\n");
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err("the runner does not come back".into())
+}
+
+async fn a_reload_lets_running_jobs_finish(local: Local) -> Result<(), Failed> {
+    let running = tokio::spawn({
+        let local = local.clone();
+        async move { local.run(job(vec![sh("sleep 1; echo old")])).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut changed = config(Profile::Full);
+    changed.support = vec![greenroom_sandbox::SupportFile::new(&RelativePath::new("new/file")?, b"new\n".to_vec(), false)];
+    local.reload(changed).await?;
+    let finished = local.run(job(vec![sh("cat /opt/greenroom/new/file")])).await?;
+    assert_eq!(text(&only(&finished).output.stdout), "new\n", "{}", text(&only(&finished).output.stderr));
+    assert_eq!(text(&only(&running.await??).output.stdout), "old\n");
+    Ok(())
+}
