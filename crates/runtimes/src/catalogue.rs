@@ -253,10 +253,24 @@ impl Catalogue {
         names
     }
 
-    /// Files that every sandbox has at `/opt/greenroom/<path>`: path, content, whether executable.
+    /// Files that every sandbox has at `/opt/greenroom/<path>`: path, content, whether executable. They change when a
+    /// language is installed or removed, as [`Catalogue::etc_names`] does.
     pub fn support_files(&self) -> Vec<(RelativePath, Vec<u8>, bool)> {
-        let files = self.0.definitions.iter().flat_map(|definition| &definition.support);
-        files.map(|file| (file.path.clone(), file.content.clone(), file.executable)).collect()
+        let installed = self.installed();
+        let shims = installed.iter().flat_map(|runtime| &runtime.definition().support);
+        let mut files: Vec<_> = shims.map(|file| (file.path.clone(), file.content.clone(), file.executable)).collect();
+        let system = System::new(self.0.options.system_root.as_deref());
+        for runtime in installed.iter() {
+            for path in &runtime.definition().copies {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                // One that is missing is missed by its language's self-test, which says what for.
+                if let (Ok(name), Some(content)) = (RelativePath::new(&format!("{}/{name}", runtime.language())), system.read(path))
+                {
+                    files.push((name, content, false));
+                }
+            }
+        }
+        files
     }
 
     fn found(&self) -> Found {

@@ -35,6 +35,8 @@ pub(crate) struct Definition {
     pub limits: LimitOverrides,
     pub self_test: SelfTest,
     pub support: Vec<Support>,
+    /// Files of the system outside of `/usr` that stand at `/opt/greenroom/<language>/<their name>` in a sandbox.
+    pub copies: Vec<PathBuf>,
 }
 
 /// A file beside `runtime.toml`, as the embedding or a directory gives it.
@@ -187,6 +189,8 @@ struct Document {
     base: bool,
     #[serde(default)]
     etc: Vec<String>,
+    #[serde(default)]
+    copies: Vec<PathBuf>,
     find: Find,
     debian: Debian,
     sources: Option<Sources>,
@@ -244,6 +248,9 @@ impl Definition {
         if document.find.programs.iter().any(|path| !path.is_absolute()) {
             return Err(wrong("find.programs", "must be absolute paths"));
         }
+        if document.copies.iter().any(|path| !path.is_absolute() || path.file_name().is_none()) {
+            return Err(wrong("copies", "must be absolute paths of files"));
+        }
         if document.sources.as_ref().is_some_and(|sources| sources.extensions.is_empty()) {
             return Err(wrong("sources.extensions", "must name at least one"));
         }
@@ -270,6 +277,7 @@ impl Definition {
             runtime: document.runtime,
             base: document.base,
             etc: document.etc,
+            copies: document.copies,
             programs: document.find.programs,
             debian: document.debian,
             sources: document.sources,

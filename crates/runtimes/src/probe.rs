@@ -83,6 +83,11 @@ impl System {
         version_in(&text).ok_or(ProbeError::NoVersion { from })
     }
 
+    /// The content of one of its files.
+    pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        std::fs::read(self.outside(&self.resolve(path)?)).ok()
+    }
+
     fn version_text(&self, source: &VersionSource) -> Result<(String, String), ProbeError> {
         let (text, from, after) = match source {
             VersionSource::Fixed(version) => return Ok((version.clone(), "the definition".to_owned())),

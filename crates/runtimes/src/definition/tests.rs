@@ -68,6 +68,7 @@ fn mistakes_are_named_with_file_and_key() {
         (("programs = [\"/usr/bin/demo\"]", "programs = [\"demo\"]"), &["find.programs: must be absolute paths"]),
         (("version.command = [\"/usr/bin/demo\", \"--version\"]", "version = {}"), &["find.version: must have exactly one of"]),
         (("version.command", "version.link = \"/x\"\nversion.command"), &["find.version: must have exactly one of"]),
+        (("[find]", "copies = [\"lib\"]\n[find]"), &["copies: must be absolute paths of files"]),
         (("[find]", "etc = [\"../passwd\"]\n[find]"), &["etc: \"../passwd\": must be a name below /etc"]),
         (("[run]", "[limits]\nthreads = 5\n[run]"), &["threads", "processes"]),
         (("[run]", "[sources]\nextensions = []\n[run]"), &["sources.extensions: must name at least one"]),
