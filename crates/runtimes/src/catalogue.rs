@@ -77,6 +77,19 @@ pub enum InstallError {
     /// It is part of Greenroom, or of every system.
     #[error("{0} needs no package, so there is none to install or remove")]
     NoPackage(String),
+    /// Its packages are also another language's.
+    #[error("{language} cannot be removed alone: its packages are also those of {}", others.join(", "))]
+    Shared {
+        /// Which.
+        language: String,
+        /// The other languages.
+        others: Vec<String>,
+    },
+    /// Its packages are gone, and it still works: what they had brought along stays.
+    #[error(
+        "the packages of {0} are removed, but not what they had brought along: `apt-get autoremove` removes what nothing needs"
+    )]
+    StillThere(String),
     /// Another tree's packages are changed with that tree's tools.
     #[error("programs see the system in {}: install languages there with its own tools", .0.display())]
     ForeignSystem(PathBuf),
@@ -101,8 +114,9 @@ impl InstallError {
             | InstallError::AlreadyInstalled(_)
             | InstallError::NotInstalled(_)
             | InstallError::NoPackage(_)
+            | InstallError::Shared { .. }
             | InstallError::ForeignSystem(_) => Blame::Caller,
-            InstallError::Debian(_) | InstallError::StillMissing { .. } => Blame::Backend,
+            InstallError::Debian(_) | InstallError::StillMissing { .. } | InstallError::StillThere(_) => Blame::Backend,
         }
     }
 }
@@ -226,16 +240,21 @@ impl Catalogue {
         let definition = self.changeable(package)?;
         let _changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = self.installed_as(package).ok_or_else(|| InstallError::NotInstalled(package.to_owned()))?;
-        let shared = |name: &String| {
-            let others = self.installed();
-            others.iter().any(|other| other.language() != package && other.definition().debian.packages.contains(name))
-        };
-        let own: Vec<String> = definition.debian.packages.iter().filter(|name| !shared(name)).cloned().collect();
+        let installed = self.installed();
+        let wants =
+            |other: &Runtime, name: &String| other.language() != package && other.definition().debian.packages.contains(name);
+        let own: Vec<String> =
+            definition.debian.packages.iter().filter(|name| !installed.iter().any(|other| wants(other, name))).cloned().collect();
         if own.is_empty() {
-            return Err(InstallError::NoPackage(package.to_owned()));
+            let sharing = installed.iter().filter(|other| definition.debian.packages.iter().any(|name| wants(other, name)));
+            let others = sharing.map(|other| other.language().to_owned()).collect();
+            return Err(InstallError::Shared { language: package.to_owned(), others });
         }
         debian::remove(&own, self.0.options.elevation, progress)?;
         self.refresh();
+        if self.installed_as(package).is_some() {
+            return Err(InstallError::StillThere(package.to_owned()));
+        }
         Ok(PackageState {
             language: package.to_owned(),
             version: runtime.version().to_owned(),
@@ -357,3 +376,6 @@ fn probe(definitions: &[Arc<Definition>], options: &DiscoverOptions) -> Found {
     }
     Found { installed: installed.into(), absent: absent.into() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,3 +147,6 @@ fn apt_get(arguments: &[&str], elevation: Elevation, progress: &mut dyn FnMut(&s
     let status = child.wait()?;
     if status.success() { Ok(()) } else { Err(DebianError::Failed { command: text, status, last_line }) }
 }
+
+#[cfg(test)]
+mod tests;

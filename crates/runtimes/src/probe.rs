@@ -199,3 +199,6 @@ fn parts(path: &Path) -> Vec<PathBuf> {
     parts.reverse();
     parts
 }
+
+#[cfg(test)]
+mod tests;
