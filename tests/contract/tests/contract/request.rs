@@ -1,4 +1,4 @@
-use greenroom_contract::Server;
+use greenroom_contract::{Request, Server};
 use serde_json::{Value, json};
 
 crate::rows!(
@@ -11,6 +11,7 @@ crate::rows!(
     version_selectors_are_node_s,
     the_first_code_file_is_the_main_file,
     files_are_decoded_leniently,
+    half_a_surrogate_pair_is_replaced,
     names_with_directories_blanks_and_unicode_work,
     the_last_of_two_files_of_one_name_wins,
     standard_input_ends_with_a_newline_and_then_ends,
@@ -200,6 +201,13 @@ fn files_are_decoded_leniently(server: &Server) {
         {"name": "d", "content": "\u{e9}", "encoding": "nope"},
     ]);
     assert_eq!(stdout(server, json!({"files": files})), "[b'hi>', b'hi', b'h', b'\\xc3\\xa9']\n");
+}
+
+fn half_a_surrogate_pair_is_replaced(server: &Server) {
+    let body = r#"{"language":"python","version":"*","files":[{"content":"print(ascii('\ud800\ud83d\ude00'))"}]}"#;
+    let request = Request::new("POST", "/api/v2/execute").header("Content-Type", "application/json").body(body);
+    let answer = server.send(&request).expect("an answer").json();
+    assert_eq!(answer["run"]["stdout"], "'\\ufffd\\U0001f600'\n", "{answer}");
 }
 
 fn names_with_directories_blanks_and_unicode_work(server: &Server) {
