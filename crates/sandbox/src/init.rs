@@ -71,7 +71,10 @@ pub(crate) fn main(birth: Birth<'_>, ends: WorkerEnds) -> ! {
 
 fn live(birth: Birth<'_>, ends: WorkerEnds) -> Result<(), Failure> {
     let shared = birth.shared;
-    take(Step::ParentDeath, || set_parent_process_death_signal(Some(Signal::KILL)))?;
+    take(Step::ParentDeath, || {
+        rustix::thread::set_name(c"greenroom-init")?;
+        set_parent_process_death_signal(Some(Signal::KILL))
+    })?;
     let mut mount_namespace = None;
     if shared.profile != Profile::Restricted {
         take(Step::Hostname, || rustix::system::sethostname(b"greenroom"))?;

@@ -16,8 +16,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{HostReport, step::Step};
 
-/// A packet is at most this long; job contents travel over a stream instead.
-const PACKET_BYTES: usize = 16 * 1024;
+/// A packet about a sandbox is at most this long. Small, because it stands on the stack of fresh clones, where
+/// every page touched is a page copied.
+const PACKET_BYTES: usize = 256;
+/// A packet of the runner about itself is at most this long: a report in words.
+const REPORT_BYTES: usize = 16 * 1024;
 /// Descriptors passed with one packet at most.
 const MAX_FDS: usize = 6;
 
@@ -223,27 +226,37 @@ pub(crate) fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// `sendmsg(2)`'s; `EPIPE` where the peer is gone (no SIGPIPE).
 pub fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut bytes = [0u8; PACKET_BYTES];
-    let used = postcard::to_slice(message, &mut bytes).map_err(io::Error::other)?;
+    let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
     }
-    rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(used)], &mut control, SendFlags::NOSIGNAL))?;
+    rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL))?;
     Ok(())
 }
 
-/// Receives one message with its descriptors; `None` when the peer is gone.
+/// Receives one message about a sandbox with its descriptors; `None` when the peer is gone.
 ///
 /// # Errors
 /// `recvmsg(2)`'s (`EAGAIN` where the socket does not block), or `InvalidData` for what is no such message.
 pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut bytes = [0u8; PACKET_BYTES];
+    receive_into(socket, &mut [0; PACKET_BYTES])
+}
+
+/// Receives one message of the runner about itself.
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_report<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    receive_into(socket, &mut vec![0; REPORT_BYTES])
+}
+
+fn receive_into<T: DeserializeOwned>(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received =
-        rustix::io::retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC));
+        rustix::io::retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC));
     let len = match received {
         Ok(message) => message.bytes,
         Err(rustix::io::Errno::CONNRESET) => 0,

@@ -56,6 +56,7 @@ fn serve_to_the_end() -> ExitCode {
 }
 
 fn run() -> io::Result<()> {
+    rustix::thread::set_name(c"greenroom-run")?;
     let control = io::stdin().as_fd().try_clone_to_owned()?;
     let config = read_config(&control)?;
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
@@ -332,7 +333,10 @@ fn enclose(config: &SandboxConfig, shared: &mut Shared, report: &mut HostReport)
 
 /// What a slot does once: its cgroups and its network namespace, which its sandboxes are born into.
 fn settle(slot: &Slot) -> Result<(), Failure> {
-    take(Step::ParentDeath, || set_parent_process_death_signal(Some(Signal::KILL)))?;
+    take(Step::ParentDeath, || {
+        rustix::thread::set_name(c"greenroom-slot")?;
+        set_parent_process_death_signal(Some(Signal::KILL))
+    })?;
     if let Some(cgroup) = &slot.cgroup {
         take(Step::SlotAttach, || cgroup.enter())?;
     }

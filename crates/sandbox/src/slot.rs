@@ -355,7 +355,10 @@ impl Slot {
     /// Ends what is left of a stage and takes stock.
     fn end(&self, sandbox: &Sandbox, run: Run, stopped: Option<Stopped>) -> Result<Ended, Exit> {
         let ended_at_us = monotonic_us();
-        self.kill(sandbox)?;
+        if run.status.is_none() || self.shared.profile == Profile::Restricted {
+            self.kill(sandbox)?;
+        }
+        // Else init has told and exits: the kernel itself ends whatever is left in its pid namespace.
         let counters = self.cgroup.as_ref().map(SlotCgroup::counters).transpose()?.unwrap_or_default();
         let mut ended = Ended {
             status: run.status,

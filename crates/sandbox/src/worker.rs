@@ -78,6 +78,7 @@ fn live(birth: &Birth<'_>, ends: WorkerEnds) -> Result<Never, Failure> {
 /// Everything that can be done before a job is known. Returns the job's stream.
 fn seal(birth: &Birth<'_>, ends: WorkerEnds) -> Result<OwnedFd, Failure> {
     take(Step::Stdio, || {
+        rustix::thread::set_name(c"greenroom-work")?;
         rustix::process::setsid()?;
         rustix::stdio::dup2_stdin(&ends.stdin)?;
         rustix::stdio::dup2_stdout(&ends.stdout)?;

@@ -10,7 +10,7 @@ use std::{
 
 use greenroom_sandbox::{
     HostReport, SandboxConfig,
-    message::{CONFIG_FOLLOWS, FromRunner, packet_pair, receive, send},
+    message::{CONFIG_FOLLOWS, FromRunner, packet_pair, receive_report, send},
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::{
@@ -54,7 +54,7 @@ impl RunnerProcess {
 
     /// The next message; `None` when the runner has ended.
     async fn next(&mut self) -> io::Result<Option<(FromRunner, Vec<OwnedFd>)>> {
-        read(&self.control).await
+        read(&self.control, |socket| receive_report(socket)).await
     }
 }
 
@@ -162,7 +162,7 @@ pub(super) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<Owned
 }
 
 /// Receives a message when there is one.
-pub(super) async fn read<T: serde::de::DeserializeOwned>(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+pub(super) async fn read<T>(socket: &AsyncFd<OwnedFd>, receive: fn(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
     loop {
         let mut ready = socket.readable().await?;
         if let Ok(result) = ready.try_io(|socket| receive(socket.get_ref())) {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use greenroom_core::DiskLimits;
-use greenroom_sandbox::message::{FromSlot, Prepare, ToSlot, send};
+use greenroom_sandbox::message::{FromSlot, Prepare, ToSlot, receive, send};
 use tokio::{io::unix::AsyncFd, sync::oneshot};
 
 use super::{ExecError, LocalStatus, runner::read};
@@ -61,7 +61,7 @@ impl SlotConnection {
 
     /// The next message.
     pub(super) async fn receive(&self) -> Result<(FromSlot, Vec<OwnedFd>), ExecError> {
-        match read(&self.socket).await {
+        match read(&self.socket, |socket| receive(socket)).await {
             Ok(Some(message)) => Ok(message),
             Ok(None) | Err(_) => Err(ExecError::RunnerLost),
         }

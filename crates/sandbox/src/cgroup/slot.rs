@@ -1,6 +1,7 @@
 //! The cgroups of one slot: limits in, counters out.
 
 use std::{
+    cell::Cell,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
@@ -52,8 +53,8 @@ enum Layout {
 
 /// A slot's directory in a v2 tree, and the leaf of the run that is in it.
 ///
-/// Every run has a fresh leaf, also where v2 carries no limits: on Linux 6.18 a process cloned into a cgroup that
-/// was ever killed by `cgroup.kill` dies at once (its parent's kill count is compared with that cgroup's).
+/// A leaf that was killed by `cgroup.kill` is not used again: on Linux 6.18 a process cloned into it dies at once
+/// (its parent's kill count is compared with that cgroup's). Where v2 counts, every run needs fresh counters anyway.
 struct Unified {
     slot: OwnedFd,
     leaf: Option<Leaf>,
@@ -65,8 +66,10 @@ impl Unified {
     }
 
     fn begin(&mut self) -> io::Result<&Leaf> {
-        let fresh = Leaf::open(subdirectory(&self.slot, LEAF)?)?;
-        Ok(self.leaf.insert(fresh))
+        match &mut self.leaf {
+            Some(leaf) => Ok(leaf),
+            none => Ok(none.insert(Leaf::open(subdirectory(&self.slot, LEAF)?)?)),
+        }
     }
 
     fn leaf(&self) -> io::Result<&Leaf> {
@@ -88,6 +91,7 @@ const LEAF: &str = "run";
 struct Leaf {
     dir: OwnedFd,
     kill: OwnedFd,
+    killed: Cell<bool>,
     events: OwnedFd,
 }
 
@@ -111,7 +115,7 @@ impl Leaf {
     fn open(dir: OwnedFd) -> io::Result<Self> {
         let kill = open_file(&dir, "cgroup.kill", OFlags::WRONLY)?;
         let events = open_file(&dir, "cgroup.events", OFlags::RDONLY)?;
-        Ok(Self { dir, kill, events })
+        Ok(Self { dir, kill, killed: Cell::new(false), events })
     }
 }
 
@@ -252,7 +256,10 @@ impl SlotCgroup {
     /// first process has to be killed instead, which ends all the others.
     pub(crate) fn kill(&self) -> io::Result<bool> {
         match self.leaf() {
-            Some(leaf) => put(&leaf.kill, 1).map(|()| true),
+            Some(leaf) => {
+                leaf.killed.set(true);
+                put(&leaf.kill, 1).map(|()| true)
+            }
             None => Ok(false),
         }
     }
@@ -265,6 +272,7 @@ impl SlotCgroup {
     /// Removes what [`SlotCgroup::begin`] made.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         match &mut self.layout {
+            Layout::V1 { unified: Some(Unified { leaf: Some(leaf), .. }), .. } if !leaf.killed.get() => Ok(()),
             Layout::V2(unified) | Layout::V1 { unified: Some(unified), .. } => unified.end(),
             Layout::V1 { unified: None, .. } => Ok(()),
         }
