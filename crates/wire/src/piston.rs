@@ -9,6 +9,7 @@ mod body;
 mod encoding;
 mod envelope;
 mod environment;
+mod files;
 mod invalid;
 mod javascript;
 mod listing;
@@ -22,9 +23,10 @@ pub use envelope::{
     ErrorBody, JSON_CONTENT_TYPE, NOT_FOUND, REQUIRES_JSON, ROOT_MESSAGE, Route, Routed, etag, is_fresh, must_be_json, route,
 };
 pub use environment::{EnvironmentError, Ignored, LimitOverrides, PistonSettings, environment};
+pub use files::SourceFile;
 pub use invalid::{Field, Invalid};
 pub use listing::{ALREADY_INSTALLED, PackageEntry, PackageReference, PackageRequest, RuntimeEntry};
-pub use request::{ExecuteRequest, ResolvedRuntime, SourceFile, Submission};
+pub use request::{ExecuteRequest, ResolvedRuntime, Submission};
 pub use response::{ExecuteResponse, StageResult};
 pub use text::Utf8Decoder;
 pub use websocket::{ClientMessage, Close, Conversation, Refusal, ServerMessage, supported_signal};

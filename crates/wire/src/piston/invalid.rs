@@ -137,6 +137,18 @@ pub enum Invalid {
         /// The file that is in the way.
         other: usize,
     },
+    /// More than the quota of a job's files.
+    #[error("files must not need more than {available} bytes together")]
+    FilesTooLarge {
+        /// The quota, bytes.
+        available: u64,
+    },
+    /// More than the quota of a job's files.
+    #[error("files must not be more than {available}, directories included")]
+    TooManyFiles {
+        /// The quota: files and directories.
+        available: u64,
+    },
 }
 
 impl Invalid {

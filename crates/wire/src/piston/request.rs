@@ -1,9 +1,7 @@
-use std::collections::HashMap;
-
-use greenroom_core::{Limits, RelativePath};
+use greenroom_core::{DiskLimits, Limits};
 use serde_json::{Map, Value};
 
-use super::encoding::Encoding;
+use super::files::{self, RawFile, SourceFile};
 use super::invalid::{Field, Invalid};
 use super::javascript;
 
@@ -25,13 +23,6 @@ pub struct ExecuteRequest {
     args: Value,
     /// In the order of [`Field::ALL`].
     limits: [Value; 6],
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct RawFile {
-    name: Value,
-    encoding: Value,
-    content: String,
 }
 
 /// What the caller found for [`ExecuteRequest::language`] and [`ExecuteRequest::version`].
@@ -60,17 +51,6 @@ pub struct Submission {
     pub compile: Limits,
     /// Limits of the run stage.
     pub run: Limits,
-}
-
-/// A submitted file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceFile {
-    /// Where it stands below the working directory.
-    pub path: RelativePath,
-    /// Its bytes, decoded.
-    pub content: Vec<u8>,
-    /// Whether it is handed to the compiler or interpreter by name: sent as utf8 (any file for the language `file`).
-    pub code: bool,
 }
 
 impl ExecuteRequest {
@@ -130,45 +110,20 @@ impl ExecuteRequest {
         lower(Field::CompileCpuTime, &compile_cpu, &mut compile.cpu_ms)?;
         lower(Field::RunCpuTime, &run_cpu, &mut run.cpu_ms)?;
         let stdin = stdin(self.stdin)?;
-        let files = place(self.files, runtime.is_file_language)?;
+        let files = files::place(self.files, runtime.is_file_language)?;
         let main = files.iter().position(|file| file.code).ok_or(Invalid::NoFile)?;
         let args = args(self.args)?;
         Ok(Submission { files, main, args, stdin, compile, run })
     }
 }
 
-impl RawFile {
-    fn parse(index: usize, file: Value) -> Result<Self, Invalid> {
-        let mut fields = match file {
-            Value::Object(fields) => fields,
-            Value::Null => return Err(Invalid::File(index)),
-            _ => return Err(Invalid::Content(index)),
-        };
-        let mut take = |key: &str| fields.get_mut(key).map(Value::take).unwrap_or_default();
-        let Value::String(content) = take("content") else { return Err(Invalid::Content(index)) };
-        Ok(Self { name: take("name"), encoding: take("encoding"), content })
-    }
-
-    /// What check 6 wants: stricter than what is decoded as utf8.
-    fn is_declared_utf8(&self) -> bool {
-        !javascript::is_truthy(&self.encoding) || self.encoding == "utf8"
-    }
-
-    fn encoding(&self) -> Encoding {
-        match self.encoding.as_str() {
-            Some("base64") => Encoding::Base64,
-            Some("hex") => Encoding::Hex,
-            _ => Encoding::Utf8,
-        }
-    }
-
-    fn path(&self, index: usize) -> Result<RelativePath, Invalid> {
-        let name = match &self.name {
-            Value::String(name) if !name.is_empty() => name.clone(),
-            name if javascript::is_truthy(name) => return Err(Invalid::NameType(index)),
-            _ => format!("file{index}.code"),
-        };
-        RelativePath::new(&name).map_err(|reason| Invalid::Name { index, name, reason })
+impl Submission {
+    /// Whether the files fit into this quota, so that a request that cannot be written is the caller's error and not a sandbox's.
+    ///
+    /// # Errors
+    /// [`Invalid::FilesTooLarge`] or [`Invalid::TooManyFiles`].
+    pub fn fits(&self, disk: &DiskLimits) -> Result<(), Invalid> {
+        files::fits(&self.files, disk)
     }
 }
 
@@ -218,39 +173,6 @@ fn stdin(value: Value) -> Result<Vec<u8>, Invalid> {
     };
     text.push('\n');
     Ok(text.into_bytes())
-}
-
-/// Names, contents and conflicts of files (check 9). Of two files with one name the last one's content is written, where
-/// the first stands in order; it is code if either is, because Piston names both to the compiler.
-fn place(raw: Vec<RawFile>, all_code: bool) -> Result<Vec<SourceFile>, Invalid> {
-    let mut files: Vec<SourceFile> = Vec::with_capacity(raw.len());
-    let mut sent: Vec<usize> = Vec::with_capacity(raw.len());
-    let mut places: HashMap<RelativePath, usize> = HashMap::with_capacity(raw.len());
-    for (index, file) in raw.into_iter().enumerate() {
-        let path = file.path(index)?;
-        let encoding = file.encoding();
-        let code = all_code || encoding == Encoding::Utf8;
-        let content = encoding.decode(file.content);
-        if let Some(&place) = places.get(&path) {
-            files[place].content = content;
-            files[place].code |= code;
-        } else {
-            places.insert(path.clone(), files.len());
-            files.push(SourceFile { path, content, code });
-            sent.push(index);
-        }
-    }
-    for (place, file) in files.iter().enumerate() {
-        let mut parent = file.path.parent();
-        while !parent.is_empty() {
-            let directory = RelativePath::new(parent).ok();
-            if let Some(&other) = directory.as_ref().and_then(|directory| places.get(directory)) {
-                return Err(Invalid::NameConflict { index: sent[place], other: sent[other] });
-            }
-            parent = parent.rsplit_once('/').map_or("", |(parent, _)| parent);
-        }
-    }
-    Ok(files)
 }
 
 /// The arguments (check 9). A string is spread into its characters, as JavaScript's `...` does.

@@ -1,4 +1,5 @@
 use super::*;
+use greenroom_core::RelativePath;
 use proptest::prelude::*;
 use serde_json::json;
 
