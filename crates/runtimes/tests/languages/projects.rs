@@ -58,6 +58,9 @@ const PROJECTS: &[Project] = projects! {
         "file0.code": "import { readFileSync } from 'fs';\nimport { answer } from './lib/answer';\nconst n: number = answer();\nreadFileSync(__filename);\nconsole.log(n, process.argv[2]);",
         "lib/answer.ts": "export function answer(): number { return 42; }",
     }
+    "typescript", "names that a browser has taken", [] => "1 Ann\n", {
+        "main.ts": "class Node { constructor(public value: number) {} }\nconst name: string = 'Ann';\nsetTimeout(() => console.log(new Node(1).value, name), 1);",
+    }
     "go", "a module with a package in a sub-directory", ["x"] => "42 x\n", {
         "main.go": "package main\nimport (\"fmt\"; \"os\"; \"example.com/app/answer\")\nfunc main() { fmt.Println(answer.Get(), os.Args[1]) }",
         "go.mod": "module example.com/app\n\ngo 1.19\n",
