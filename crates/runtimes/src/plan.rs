@@ -105,7 +105,7 @@ impl Runtime {
                 main_class: main_class.as_deref(),
                 sources: &operands,
                 args: if kind == StageKind::Run { &args } else { &[] },
-                memory_bytes: limits.memory_bytes,
+                limits: &limits,
             }),
             env: self.environment(),
             limits,

@@ -1,4 +1,4 @@
-use greenroom_core::RelativePath;
+use greenroom_core::{Limits, RelativePath};
 
 /// A command with placeholders, as `runtime.toml` gives it: parsed when it is loaded, so that a mistake is found at start
 /// and not at a request.
@@ -29,17 +29,20 @@ enum Slot {
     MainClass,
     /// The stage's memory limit, MiB.
     MemoryMb,
+    /// The stage's share of processors, rounded up to whole ones.
+    Processors,
     /// SQL that makes a table `argv` of the arguments.
     ArgumentTable,
 }
 
-const SLOTS: [(&str, Slot); 7] = [
+const SLOTS: [(&str, Slot); 8] = [
     ("main", Slot::Main),
     ("main_directory", Slot::MainDirectory),
     ("main_stem", Slot::MainStem),
     ("main_quoted", Slot::MainQuoted),
     ("main_class", Slot::MainClass),
     ("memory_mb", Slot::MemoryMb),
+    ("processors", Slot::Processors),
     ("argument_table", Slot::ArgumentTable),
 ];
 
@@ -60,7 +63,7 @@ pub enum TemplateError {
     Unanchored(String),
     /// A `{word}` that means nothing.
     #[error(
-        "unknown placeholder {{{0}}}: expected sources, args (alone in their word), main, main_directory, main_stem, main_quoted, main_class, memory_mb or argument_table"
+        "unknown placeholder {{{0}}}: expected sources, args (alone in their word), main, main_directory, main_stem, main_quoted, main_class, memory_mb, processors or argument_table"
     )]
     UnknownPlaceholder(String),
 }
@@ -71,7 +74,7 @@ pub(crate) struct Values<'a> {
     pub main_class: Option<&'a str>,
     pub sources: &'a [RelativePath],
     pub args: &'a [String],
-    pub memory_bytes: u64,
+    pub limits: &'a Limits,
 }
 
 impl Template {
@@ -116,7 +119,8 @@ impl Piece {
                 format!("\"{}\"", as_operand(values.main).replace('\\', "\\\\").replace('"', "\\\""))
             }
             Piece::Slot(Slot::MainClass) => values.main_class.unwrap_or_default().to_owned(),
-            Piece::Slot(Slot::MemoryMb) => (values.memory_bytes >> 20).max(1).to_string(),
+            Piece::Slot(Slot::MemoryMb) => (values.limits.memory_bytes >> 20).max(1).to_string(),
+            Piece::Slot(Slot::Processors) => values.limits.cpu_milli.div_ceil(1000).max(1).to_string(),
             Piece::Slot(Slot::ArgumentTable) => argument_table(values.args),
         }
     }
