@@ -1,0 +1,95 @@
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use greenroom_backends::Local;
+use greenroom_core::ExecutionId;
+use greenroom_runtimes::{Catalogue, Runtime};
+use greenroom_wire::piston::{RuntimeEntry, etag};
+use tokio_util::sync::CancellationToken;
+
+use crate::{admission::Admission, config::GatewayConfig, metrics::Metrics};
+
+/// What to do when languages were installed or removed: sandboxes are made anew, with what these need of `/etc`.
+pub type Reload = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// What every request handler shares. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: GatewayConfig,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) local: Local,
+    pub(crate) admission: Admission,
+    pub(crate) metrics: Metrics,
+    pub(crate) reload: Reload,
+    /// Cancelled when running executions must end (a drain's deadline, a second signal).
+    pub(crate) cut: CancellationToken,
+    listing: Mutex<Option<Listing>>,
+    /// One installation at a time: the package manager allows no more.
+    pub(crate) installing: tokio::sync::Mutex<()>,
+}
+
+/// The answer to `GET /runtimes`, written once per change of the catalogue.
+struct Listing {
+    of: Arc<[Arc<Runtime>]>,
+    bytes: Bytes,
+    etag: String,
+}
+
+impl Gateway {
+    /// A gateway to this backend for these languages.
+    pub fn new(config: GatewayConfig, catalogue: Catalogue, local: Local, reload: Reload) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                admission: Admission::new(config.max_concurrent, config.queue),
+                config,
+                catalogue,
+                local,
+                metrics: Metrics::new(),
+                reload,
+                cut: CancellationToken::new(),
+                listing: Mutex::default(),
+                installing: tokio::sync::Mutex::default(),
+            }),
+        }
+    }
+
+    /// A new id: 128 random bits. Executions and requests are told apart by it.
+    pub(crate) fn new_id() -> ExecutionId {
+        use std::hash::{BuildHasher, Hasher};
+        // RandomState is seeded by the system's random source, and differently each time it is made.
+        let half = || u128::from(std::collections::hash_map::RandomState::new().build_hasher().finish());
+        ExecutionId::from_bits(half() << 64 | half())
+    }
+}
+
+impl Inner {
+    /// `GET /runtimes`: the bytes and their entity tag.
+    pub(crate) fn listing(&self) -> (Bytes, String) {
+        let installed = self.catalogue.installed();
+        let mut kept = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listing) = kept.as_ref().filter(|listing| Arc::ptr_eq(&listing.of, &installed)) {
+            return (listing.bytes.clone(), listing.etag.clone());
+        }
+        let entries: Vec<RuntimeEntry> = installed
+            .iter()
+            .map(|runtime| RuntimeEntry {
+                language: runtime.language().to_owned(),
+                version: runtime.version().to_owned(),
+                aliases: runtime.aliases().to_vec(),
+                runtime: runtime.package().map(str::to_owned),
+            })
+            .collect();
+        // Strings only: nothing in it can fail to be written.
+        let bytes = Bytes::from(serde_json::to_vec(&entries).unwrap_or_default());
+        let etag = etag(&bytes);
+        *kept = Some(Listing { of: installed, bytes: bytes.clone(), etag: etag.clone() });
+        (bytes, etag)
+    }
+}

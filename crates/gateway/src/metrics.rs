@@ -1,0 +1,139 @@
+//! Prometheus metrics. No label is ever chosen by a client: runtimes, verdicts, routes and statuses are ours.
+
+use std::sync::atomic::AtomicI64;
+
+use greenroom_core::StageOutcome;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StageLabels {
+    runtime: String,
+    stage: &'static str,
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct FailureLabels {
+    blame: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct HopLabels {
+    hop: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    route: &'static str,
+    status: u16,
+}
+
+/// Half a millisecond to ten seconds and more.
+const HOP_BUCKETS_S: [f64; 14] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 3.0, 10.0];
+
+/// The hops of an execution and how long each took, microseconds, in the order of the way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hops {
+    pub(crate) adapt_us: u64,
+    pub(crate) admit_us: u64,
+    pub(crate) lease_us: u64,
+    pub(crate) sandbox_us: u64,
+    pub(crate) run_us: u64,
+    pub(crate) settle_us: u64,
+}
+
+impl Hops {
+    fn each(&self) -> [(&'static str, u64); 6] {
+        [
+            ("adapt", self.adapt_us),
+            ("admit", self.admit_us),
+            ("lease", self.lease_us),
+            ("sandbox", self.sandbox_us),
+            ("run", self.run_us),
+            ("settle", self.settle_us),
+        ]
+    }
+
+    /// The value of `Server-Timing` (W3C Server Timing; durations in milliseconds).
+    pub(crate) fn server_timing(&self) -> String {
+        let hops = self.each().map(|(hop, us)| format!("{hop};dur={}.{:03}", us / 1000, us % 1000));
+        hops.join(", ")
+    }
+}
+
+/// Everything that is counted.
+pub(crate) struct Metrics {
+    registry: Registry,
+    stages: Family<StageLabels, Counter>,
+    failures: Family<FailureLabels, Counter>,
+    hops: Family<HopLabels, Histogram>,
+    requests: Family<RequestLabels, Counter>,
+    queued: Gauge<i64, AtomicI64>,
+    running: Gauge<i64, AtomicI64>,
+    ready: Gauge<i64, AtomicI64>,
+    busy: Gauge<i64, AtomicI64>,
+}
+
+fn hop_histogram() -> Histogram {
+    Histogram::new(HOP_BUCKETS_S)
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("greenroom");
+        let stages = Family::default();
+        registry.register("stages", "Stages run, by runtime, stage and verdict", stages.clone());
+        let failures = Family::default();
+        registry.register("execution_failures", "Executions without an outcome, by who is to blame", failures.clone());
+        let hops = Family::new_with_constructor(hop_histogram as fn() -> Histogram);
+        registry.register_with_unit("hop", "Time in each hop of an execution", Unit::Seconds, Family::clone(&hops));
+        let requests = Family::default();
+        registry.register("http_requests", "Requests answered, by route and status", requests.clone());
+        let (queued, running, ready, busy) = (Gauge::default(), Gauge::default(), Gauge::default(), Gauge::default());
+        registry.register("executions_queued", "Executions waiting for a place", queued.clone());
+        registry.register("executions_running", "Executions that have a place", running.clone());
+        registry.register("sandboxes_ready", "Sandboxes prepared and free", ready.clone());
+        registry.register("sandboxes_busy", "Sandboxes in use", busy.clone());
+        Self { registry, stages, failures, hops, requests, queued, running, ready, busy }
+    }
+
+    pub(crate) fn stage(&self, runtime: &str, outcome: &StageOutcome) {
+        let labels = StageLabels { runtime: runtime.to_owned(), stage: outcome.kind.as_str(), verdict: outcome.verdict.as_str() };
+        self.stages.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn failure(&self, blame: greenroom_core::Blame) {
+        self.failures.get_or_create(&FailureLabels { blame: blame.as_str() }).inc();
+    }
+
+    pub(crate) fn hops(&self, hops: &Hops) {
+        for (hop, us) in hops.each() {
+            self.hops.get_or_create(&HopLabels { hop }).observe(std::time::Duration::from_micros(us).as_secs_f64());
+        }
+    }
+
+    pub(crate) fn request(&self, route: &'static str, status: u16) {
+        self.requests.get_or_create(&RequestLabels { route, status }).inc();
+    }
+
+    /// The text that Prometheus scrapes (OpenMetrics).
+    pub(crate) fn text(
+        &self,
+        queued: usize,
+        running: usize,
+        sandboxes: greenroom_backends::LocalStatus,
+    ) -> Result<String, std::fmt::Error> {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.queued.set(count(queued));
+        self.running.set(count(running));
+        self.ready.set(sandboxes.ready.into());
+        self.busy.set(sandboxes.busy.into());
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

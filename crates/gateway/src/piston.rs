@@ -1,0 +1,163 @@
+//! Piston's surface. Its server reads the body of every request first, then checks the content type, then looks for
+//! a route, whatever the case of the path: so this is one handler in that order, and not a table of routes.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use axum::{
+    Router,
+    extract::{FromRequestParts, Request, State, ws::WebSocketUpgrade},
+    http::{HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use greenroom_wire::piston::{self, ContentType, ErrorBody, Route, Routed};
+use tracing::Instrument;
+
+use crate::{
+    body, connect, execute,
+    gateway::{Gateway, Inner},
+    own,
+    packages::{self, Change},
+    reply::{self, Refused},
+};
+
+/// Everything that the gateway answers.
+pub fn router(gateway: Gateway) -> Router {
+    Router::new()
+        .route("/healthz", get(own::healthz))
+        .route("/readyz", get(own::readyz))
+        .route("/metrics", get(own::metrics))
+        .route("/openapi.json", get(own::openapi_json))
+        .fallback(piston)
+        .layer(middleware::from_fn_with_state(gateway.clone(), around))
+        .with_state(gateway)
+}
+
+/// A request's id, for the log and the client.
+#[derive(Clone)]
+struct RequestId(String);
+
+/// What surrounds every request: an id, a span, a count, and a net under a panic.
+async fn around(State(gateway): State<Gateway>, mut request: Request, next: Next) -> Response {
+    let id = Gateway::new_id().to_string();
+    let path = request.uri().path();
+    let route = own::route_label(path).unwrap_or_else(|| label(piston::route(path)));
+    // Debug formatting escapes control characters: a client cannot write lines of its own into the log.
+    let span = tracing::info_span!("request", id, method = %request.method(), path = ?path);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let mut response = answered.unwrap_or_else(|_| {
+        span.in_scope(|| tracing::error!("a handler panicked"));
+        reply::json(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &ErrorBody::new(format!("an error of ours; name request {id} when you report it")),
+        )
+    });
+    gateway.inner.metrics.request(route, response.status().as_u16());
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    response
+}
+
+fn label(routed: Routed) -> &'static str {
+    match routed.route {
+        Some(Route::Root) => "root",
+        Some(Route::Execute) => "execute",
+        Some(Route::Runtimes) => "runtimes",
+        Some(Route::Packages) => "packages",
+        Some(Route::Connect) => "connect",
+        None => "unknown",
+    }
+}
+
+async fn piston(State(gateway): State<Gateway>, request: Request) -> Response {
+    let begun = Instant::now();
+    let id = request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
+    let head = request.method() == Method::HEAD;
+    let response = answer(&gateway.inner, request, begun).await.unwrap_or_else(|refused| refused.reply(&id));
+    if head { without_body(response) } else { response }
+}
+
+async fn answer(gateway: &Arc<Inner>, request: Request, begun: Instant) -> Result<Response, Refused> {
+    let (mut parts, body) = request.into_parts();
+    let routed = piston::route(parts.uri.path());
+    let upgrade = parts.headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if upgrade && parts.method == Method::GET {
+        return match routed.route {
+            Some(Route::Connect) => Ok(upgraded(gateway, &mut parts).await),
+            // Piston accepts and closes at once; not accepting says the same sooner.
+            _ => Err(Refused::not_found()),
+        };
+    }
+    let config = &gateway.config;
+    let content_type = ContentType::of(parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()));
+    let bytes = body::read(body, &parts.headers, config.body_bytes, config.body_timeout).await?;
+    let body = content_type.read(&bytes).map_err(body::Unreadable::from)?;
+    drop(bytes);
+    if piston::must_be_json(parts.method.as_str(), routed, &content_type) {
+        return Err(Refused::Status(StatusCode::UNSUPPORTED_MEDIA_TYPE, piston::REQUIRES_JSON.to_owned()));
+    }
+    let Some(route) = routed.route else { return Err(Refused::not_found()) };
+    match (route, parts.method.as_str()) {
+        (route, "OPTIONS") => route.allow().map(options).ok_or_else(Refused::not_found),
+        (Route::Root, "GET" | "HEAD") => {
+            let bytes = serde_json::to_vec(&ErrorBody::new(piston::ROOT_MESSAGE)).unwrap_or_default();
+            let etag = piston::etag(&bytes);
+            Ok(reply::tagged(bytes.into(), &etag, &parts.headers))
+        }
+        (Route::Runtimes, "GET" | "HEAD") => {
+            let (bytes, etag) = gateway.listing();
+            Ok(reply::tagged(bytes, &etag, &parts.headers))
+        }
+        (Route::Packages, "GET" | "HEAD") => {
+            let bytes = Bytes::from(serde_json::to_vec(&packages::list(gateway)).unwrap_or_default());
+            let etag = piston::etag(&bytes);
+            Ok(reply::tagged(bytes, &etag, &parts.headers))
+        }
+        (Route::Packages, "POST") => packages::change(Arc::clone(gateway), body, Change::Install).await,
+        (Route::Packages, "DELETE") => packages::change(Arc::clone(gateway), body, Change::Remove).await,
+        (Route::Execute, "POST") => execute::execute(gateway, body, begun).await,
+        _ => Err(Refused::not_found()),
+    }
+}
+
+/// Takes the connection over, with the first sub-protocol that the client offers (Piston's server takes any).
+async fn upgraded(gateway: &Arc<Inner>, parts: &mut axum::http::request::Parts) -> Response {
+    let offered = parts.headers.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+    let first = offered.and_then(|all| all.split(',').next()).map(|name| name.trim().to_owned());
+    match WebSocketUpgrade::from_request_parts(parts, &()).await {
+        Ok(upgrade) => {
+            let limit = gateway.config.websocket_message_bytes;
+            let gateway = Arc::clone(gateway);
+            let span = tracing::Span::current();
+            upgrade
+                .protocols(first)
+                .max_message_size(limit)
+                .max_frame_size(limit)
+                .on_upgrade(move |socket| connect::serve(gateway, socket).instrument(span))
+        }
+        Err(rejection) => rejection.into_response(),
+    }
+}
+
+/// Express' answer: what is allowed, in the header and as HTML.
+fn options(allow: &'static str) -> Response {
+    let mut response = allow.into_response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response
+}
+
+/// The headers of a GET, its length too, without its body.
+fn without_body(response: Response) -> Response {
+    use axum::body::{Body, HttpBody};
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    Response::from_parts(parts, Body::empty())
+}
