@@ -39,6 +39,8 @@ pub(crate) struct SlotCgroup {
     in_force: Option<InForce>,
     cpu_base_us: u64,
     oom_base: u64,
+    /// What earlier runs left charged: pages of system files that they were the first to read. Not this run's.
+    memory_base: u64,
 }
 
 enum Layout {
@@ -99,6 +101,7 @@ struct Leaf {
 struct V1Files {
     cpu_usage: OwnedFd,
     memory_peak: OwnedFd,
+    memory_usage: OwnedFd,
     memory_limit: OwnedFd,
     /// Absent where swap is not accounted.
     memsw_limit: Option<OwnedFd>,
@@ -130,6 +133,7 @@ impl SlotCgroup {
         let files = Box::new(V1Files {
             cpu_usage: open_file(&dirs.cpuacct, "cpuacct.usage", OFlags::RDONLY)?,
             memory_peak: open_file(&dirs.memory, "memory.max_usage_in_bytes", OFlags::RDWR)?,
+            memory_usage: open_file(&dirs.memory, "memory.usage_in_bytes", OFlags::RDONLY)?,
             memory_limit: open_file(&dirs.memory, "memory.limit_in_bytes", OFlags::RDWR)?,
             memsw_limit: open_file(&dirs.memory, "memory.memsw.limit_in_bytes", OFlags::RDWR).ok(),
             oom_control: open_file(&dirs.memory, "memory.oom_control", OFlags::RDONLY)?,
@@ -141,7 +145,7 @@ impl SlotCgroup {
     }
 
     fn new(layout: Layout) -> Self {
-        Self { layout, in_force: None, cpu_base_us: 0, oom_base: 0 }
+        Self { layout, in_force: None, cpu_base_us: 0, oom_base: 0, memory_base: 0 }
     }
 
     /// Moves the calling process into the v1 cgroups; its children are born there. Nothing to do on v2.
@@ -166,7 +170,6 @@ impl SlotCgroup {
             }
             Layout::V1 { files, unified, .. } => {
                 unified.as_mut().map(Unified::begin).transpose()?;
-                put(&files.memory_peak, 0)?;
                 self.oom_base = keyed(&files.oom_control, "oom_kill")?;
                 self.cpu_base_us = number(&files.cpu_usage)? / 1000;
             }
@@ -218,6 +221,8 @@ impl SlotCgroup {
                     put(&files.cpu_quota, quota_us)?;
                 }
                 self.in_force = Some(wanted);
+                put(&files.memory_peak, 0)?;
+                self.memory_base = number(&files.memory_usage)?;
                 self.cpu_base_us = number(&files.cpu_usage)? / 1000;
             }
         }
@@ -247,7 +252,9 @@ impl SlotCgroup {
                 }
                 None => (None, 0),
             },
-            Layout::V1 { files, .. } => (Some(number(&files.memory_peak)?), keyed(&files.oom_control, "oom_kill")?),
+            Layout::V1 { files, .. } => {
+                (Some(number(&files.memory_peak)?.saturating_sub(self.memory_base)), keyed(&files.oom_control, "oom_kill")?)
+            }
         };
         Ok(Counters { cpu_us: self.cpu_us()?, memory_peak_bytes, out_of_memory: oom > self.oom_base })
     }

@@ -132,6 +132,7 @@ fn on_v1_counters_are_differences_since_the_run_began() {
     for (name, content) in [
         ("cpuacct.usage", "5000000"),
         ("memory.max_usage_in_bytes", "777"),
+        ("memory.usage_in_bytes", "5000"),
         ("memory.limit_in_bytes", "9223372036854771712"),
         ("memory.memsw.limit_in_bytes", "9223372036854771712"),
         ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n"),
@@ -151,11 +152,14 @@ fn on_v1_counters_are_differences_since_the_run_began() {
     assert!(fixture.read("memory.limit_in_bytes").starts_with("4096"));
     assert!(fixture.read("pids.max").starts_with("66"));
     assert!(fixture.read("cpu.cfs_quota_us").starts_with("150000"));
+    assert!(fixture.read("memory.max_usage_in_bytes").starts_with('0'));
+    fixture.file("memory.max_usage_in_bytes", "7000");
     fixture.file("cpuacct.usage", "9000000");
     assert!(!slot.counters().unwrap().out_of_memory);
     fixture.file("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n");
     let counters = slot.counters().unwrap();
     assert!(counters.out_of_memory);
     assert_eq!(counters.cpu_us, 4000);
+    assert_eq!(counters.memory_peak_bytes, Some(2000));
     assert!(!slot.kill().unwrap(), "without a v2 tree there is no kill by cgroup");
 }
