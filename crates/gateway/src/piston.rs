@@ -5,7 +5,10 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    extract::{FromRequestParts, Request, State, ws::WebSocketUpgrade},
+    extract::{
+        FromRequestParts, Request, State,
+        ws::{Message, WebSocketUpgrade},
+    },
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -89,8 +92,7 @@ async fn answer(gateway: &Arc<Inner>, request: Request, begun: Instant) -> Resul
     if upgrade && parts.method == Method::GET {
         return match routed.route {
             Some(Route::Connect) => Ok(upgraded(gateway, &mut parts).await),
-            // Piston accepts and closes at once; not accepting says the same sooner.
-            _ => Err(Refused::not_found()),
+            _ => Ok(turned_away(&mut parts).await),
         };
     }
     let config = &gateway.config;
@@ -140,6 +142,18 @@ async fn upgraded(gateway: &Arc<Inner>, parts: &mut axum::http::request::Parts) 
                 .max_frame_size(limit)
                 .on_upgrade(move |socket| connect::serve(gateway, socket).instrument(span))
         }
+        Err(rejection) => rejection.into_response(),
+    }
+}
+
+/// Piston takes an upgrade on any path, and closes at once, without a code, where nothing is.
+async fn turned_away(parts: &mut axum::http::request::Parts) -> Response {
+    match WebSocketUpgrade::from_request_parts(parts, &()).await {
+        Ok(upgrade) => upgrade.on_upgrade(|mut socket| async move {
+            if let Err(error) = socket.send(Message::Close(None)).await {
+                tracing::debug!(%error, "a socket to nowhere was gone before it was closed");
+            }
+        }),
         Err(rejection) => rejection.into_response(),
     }
 }

@@ -23,7 +23,7 @@ pub(crate) enum Refused {
     Denied(#[from] Denied),
     #[error(transparent)]
     Exec(#[from] greenroom_backends::ExecError),
-    #[error("{0}")]
+    #[error("{1}")]
     Status(StatusCode, String),
 }
 
@@ -72,7 +72,15 @@ impl Refused {
 /// A JSON answer.
 pub(crate) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(bytes) => json_bytes(status, bytes.into()),
+        Ok(bytes) => {
+            // Express tags whatever it sends.
+            let etag = HeaderValue::from_str(&piston::etag(&bytes));
+            let mut response = json_bytes(status, bytes.into());
+            if let Ok(etag) = etag {
+                response.headers_mut().insert(header::ETAG, etag);
+            }
+            response
+        }
         Err(error) => {
             tracing::error!(%error, "an answer cannot be written as JSON");
             empty(StatusCode::INTERNAL_SERVER_ERROR)
