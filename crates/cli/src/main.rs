@@ -1,2 +1,51 @@
-//! The binary greenroom: commands, configuration, wiring
-fn main() {}
+//! `greenroom`: runs other people's code in isolated sessions. Commands, configuration, wiring; no logic.
+#![forbid(unsafe_code)]
+
+mod commands;
+mod config;
+mod doctor;
+mod run;
+mod runtimes;
+mod serve;
+mod settings;
+mod start;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::commands::{Cli, Command, ConfigCommand};
+
+fn main() -> ExitCode {
+    // Before anything else: the runner is forked for every sandbox, so it has to stay small and single-threaded.
+    if std::env::args_os().nth(1).is_some_and(|command| command == "runner") {
+        return greenroom_sandbox::runner_main();
+    }
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("greenroom: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let flags = cli.flags();
+    let loaded = || config::load(cli.config.as_deref(), &flags);
+    match cli.command {
+        Command::Serve(_) => start::runtime()?.block_on(serve::serve(loaded()?)),
+        Command::Run(ref arguments) => start::runtime()?.block_on(run::run(&loaded()?, arguments)),
+        Command::Runtimes(ref command) => runtimes::runtimes(&loaded()?, command),
+        Command::Doctor(ref arguments) => start::runtime()?.block_on(doctor::doctor(&loaded()?, arguments.json)),
+        Command::Config(ConfigCommand::Show { json }) => {
+            print!("{}", loaded()?.show(json)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Version => {
+            println!("greenroom {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Runs other people's code in isolated sessions.
+#[derive(Debug, Parser)]
+#[command(name = "greenroom", version, about)]
+pub struct Cli {
+    /// Configuration file [default: /etc/greenroom/config.toml, if there is one]
+    #[arg(long, global = true, env = "GREENROOM_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The weakest acceptable isolation: full, rootless or restricted
+    #[arg(long, global = true, value_name = "PROFILE")]
+    pub require_isolation: Option<String>,
+    /// Any setting, as `limits.run.wall_ms=5000` (see `greenroom config show`)
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve Piston's API over HTTP and WebSocket
+    Serve(ServeArguments),
+    /// Run a program in the sandbox, without a server
+    Run(RunArguments),
+    /// The languages: list, install, remove, test
+    #[command(subcommand)]
+    Runtimes(RuntimesCommand),
+    /// What this host offers, and what to do about what is missing
+    Doctor(DoctorArguments),
+    /// The configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArguments {
+    /// Address and port [default: 127.0.0.1:2000]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<String>,
+    /// Where the server keeps its data [default: /var/lib/greenroom for root]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Log format: text or json
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The program's files; the first is the main one
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Language, or language@version-range [default: by the first file's extension]
+    #[arg(long, short, value_name = "LANGUAGE[@RANGE]")]
+    pub language: Option<String>,
+    /// Read standard input from this file instead of our own
+    #[arg(long, value_name = "FILE")]
+    pub stdin: Option<PathBuf>,
+    /// A limit: wall_ms, cpu_ms, memory_bytes, processes, open_files, file_size_bytes, cpu_milli (compile.NAME for the compile stage)
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    pub limits: Vec<String>,
+    /// Print one JSON object instead of streaming
+    #[arg(long)]
+    pub json: bool,
+    /// Arguments of the program
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RuntimesCommand {
+    /// List the languages that can be used
+    List {
+        /// Also those that are not installed
+        #[arg(long)]
+        all: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Install languages from Debian's packages
+    Install {
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Remove languages
+    Remove {
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Run each language's self-test in the sandbox
+    Test {
+        /// These only
+        #[arg(value_name = "NAME", conflicts_with = "base")]
+        names: Vec<String>,
+        /// The base set only; one that is not installed fails
+        #[arg(long)]
+        base: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show every setting and where its value comes from
+    Show {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A setting given on the command line: key, value as text, and the flag's name.
+pub struct Flag {
+    pub key: String,
+    pub value: String,
+    pub name: String,
+}
+
+impl Cli {
+    /// The settings among the flags.
+    pub fn flags(&self) -> Vec<Flag> {
+        let mut flags = Vec::new();
+        let mut push = |key: &str, value: &Option<String>, name: &str| {
+            if let Some(value) = value {
+                flags.push(Flag { key: key.to_owned(), value: value.clone(), name: name.to_owned() });
+            }
+        };
+        push("isolation.require", &self.require_isolation, "--require-isolation");
+        if let Command::Serve(serve) = &self.command {
+            push("listen", &serve.listen, "--listen");
+            push("data_dir", &serve.data_dir, "--data-dir");
+            push("log.format", &serve.log_format, "--log-format");
+        }
+        for setting in &self.set {
+            let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+            flags.push(Flag { key: key.trim().to_owned(), value: value.trim().to_owned(), name: "--set".to_owned() });
+        }
+        flags
+    }
+}

@@ -1,0 +1,75 @@
+//! `greenroom serve`.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use greenroom_gateway::Gateway;
+use greenroom_runtimes::Elevation;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::Loaded, start};
+
+/// Serves until it is told to stop; drains; leaves nothing behind.
+pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let settings = loaded.settings;
+    start::log(&settings)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    // First, because it fails soonest: before any process is started.
+    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+        format!("cannot listen on {}: is another server there? Choose another address with --listen", settings.listen)
+    })?;
+    let (stop, cut) = signals()?;
+    let for_catalogue = settings.clone();
+    let catalogue = tokio::task::spawn_blocking(move || start::catalogue(&for_catalogue, Elevation::Never)).await??;
+    let local = start::local(&settings, &catalogue).await?;
+    let host = local.host();
+    for note in &host.notes {
+        tracing::warn!("{note}");
+    }
+    let address = listener.local_addr()?;
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "everybody who can reach this address can run programs here: there is no authentication");
+    }
+    let reload = {
+        let (settings, catalogue, local) = (settings.clone(), catalogue.clone(), local.clone());
+        Box::new(move || -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+            let (config, local) = (settings.sandbox(&catalogue), local.clone());
+            Box::pin(async move { local.reload(config).await.map_err(|error| error.to_string()) })
+        })
+    };
+    let languages = catalogue.installed().len();
+    let gateway = Gateway::new(settings.gateway.clone(), catalogue, local.clone(), reload);
+    println!(
+        "greenroom {} listening on http://{address} (isolation {}, {languages} languages)",
+        env!("CARGO_PKG_VERSION"),
+        host.profile
+    );
+    let served = greenroom_gateway::serve(listener, gateway, stop.cancelled(), cut.cancelled()).await;
+    local.shutdown().await;
+    served?;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// SIGTERM or SIGINT: stop in good order (the first token); once more: at once (the second).
+fn signals() -> anyhow::Result<(CancellationToken, CancellationToken)> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+    let tokens = (stop.clone(), cut.clone());
+    tokio::spawn(async move {
+        for token in [stop, cut] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            token.cancel();
+        }
+    });
+    Ok(tokens)
+}

@@ -1,0 +1,43 @@
+//! What several commands start: the async runtime, the log, the languages, the backend.
+
+use std::{fs, io};
+
+use anyhow::Context;
+use greenroom_backends::Local;
+use greenroom_runtimes::{Catalogue, Elevation};
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::{LogFormat, Settings};
+
+/// More threads than this have nothing to do: the work is the programs', in processes of their own.
+const MAX_THREADS: usize = 4;
+
+/// The async runtime.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+}
+
+/// Sends the log to standard error.
+pub fn log(settings: &Settings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.log_level).with_context(|| format!("log.level is {:?}", settings.log_level))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    match settings.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+/// The languages that programs can be written in here.
+pub fn catalogue(settings: &Settings, elevation: Elevation) -> anyhow::Result<Catalogue> {
+    Ok(Catalogue::discover(&settings.discovery(elevation))?)
+}
+
+/// The backend. The data directory is made if it is missing.
+pub async fn local(settings: &Settings, catalogue: &Catalogue) -> anyhow::Result<Local> {
+    let data = &settings.data_dir;
+    fs::create_dir_all(data)
+        .with_context(|| format!("the data directory {} cannot be made: name another with --data-dir", data.display()))?;
+    Ok(Local::start(settings.sandbox(catalogue)).await?)
+}
