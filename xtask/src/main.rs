@@ -1,2 +1,115 @@
-//! up, test, ci, tidy, bench
-fn main() {}
+//! The house's own commands. CI runs what a developer runs: `cargo xtask ci`.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod debian;
+mod step;
+mod tidy;
+
+use std::{os::unix::process::CommandExt, path::Path, process::ExitCode};
+
+use anyhow::{Result, bail};
+
+use crate::step::{cargo, root, run};
+
+const USAGE: &str = "\
+cargo xtask up [--listen ADDR:PORT] [--data-dir DIR] [--no-serve]
+                        install what is missing, build, serve
+cargo xtask test        install what the tests need, and run all of them
+cargo xtask ci          tidy, formatting, lints, tests: what CI runs
+cargo xtask tidy        the rules that no compiler checks
+cargo xtask bench [--quick]
+                        measure against bare processes and bubblewrap; writes bench/RESULTS.md
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.first().map(String::as_str) {
+        Some("up") => up(&arguments[1..]),
+        Some("test") => test(),
+        Some("ci") => ci(),
+        Some("tidy") => tidy::tidy(),
+        Some("bench") => bench::bench(arguments.iter().any(|argument| argument == "--quick")),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// From nothing to a running server. A second run finds everything in place.
+fn up(arguments: &[String]) -> Result<()> {
+    let mut serve: Vec<&str> = vec!["serve"];
+    let mut stay = true;
+    let mut listen = "127.0.0.1:2000";
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        match (argument.as_str(), rest.as_slice().first()) {
+            ("--no-serve", _) => stay = false,
+            ("--listen", Some(value)) => {
+                listen = value;
+                serve.extend(["--listen", value]);
+                rest.next();
+            }
+            ("--data-dir", Some(value)) => {
+                serve.extend(["--data-dir", value]);
+                rest.next();
+            }
+            _ => bail!("unknown or incomplete argument {argument}\n{USAGE}"),
+        }
+    }
+    debian::install(&debian::base_languages()?, "the base set of languages, and what Rust needs to link")?;
+    run("building the server", cargo(&["build", "--release", "--package", "greenroom"]))?;
+    if !stay {
+        return Ok(());
+    }
+    let body = r#"{"language":"python","version":"*","files":[{"content":"print(42)"}]}"#;
+    println!(
+        "\nTry, from another terminal:\n  curl http://{listen}/api/v2/execute -H 'content-type: application/json' -d '{body}'\n"
+    );
+    // The server takes this process's place: signals and the exit status are its own.
+    let error = std::process::Command::new(root().join("target/release/greenroom")).args(serve).exec();
+    bail!("the server cannot be started: {error}")
+}
+
+/// Everything is built once, in the dev profile, and driven from there.
+fn test() -> Result<()> {
+    debian::install(&debian::base_languages()?, "the languages that the tests run programs in")?;
+    run("building the binary that the suites drive", cargo(&["build", "--package", "greenroom"]))?;
+    let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    if std::env::var_os("CI").is_some() {
+        // Here a test that cannot make a namespace fails instead of skipping.
+        tests.env("GREENROOM_MUST_WORK", "1");
+    }
+    let tested = run("running all tests", tests);
+    let greenroom = root().join("target/debug/greenroom");
+    let scratch = root().join("target/self-test");
+    let self_test = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(&greenroom);
+        command.args(["--set", &format!("data_dir={}", scratch.display()), "runtimes", "test"]).args(arguments);
+        command
+    };
+    let base = run("running the self-tests of the base languages", self_test(&["--base"]));
+    let all = run("running the self-tests of every installed language", self_test(&[]));
+    tested.and(base).and(all)
+}
+
+fn ci() -> Result<()> {
+    tidy::tidy()?;
+    run("checking the formatting", cargo(&["fmt", "--all", "--check"]))?;
+    run("linting", cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    test()
+}
+
+/// Reads a file of the repository.
+fn read(path: impl AsRef<Path>) -> Result<String> {
+    use anyhow::Context;
+    std::fs::read_to_string(root().join(&path)).with_context(|| format!("cannot read {}", path.as_ref().display()))
+}

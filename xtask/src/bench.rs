@@ -1,0 +1,94 @@
+//! `cargo xtask bench`: what Greenroom costs over the bare thing, measured in the same run.
+//!
+//! The machines are shared and noisy, so absolute times mean little: baseline, bubblewrap and Greenroom take turns
+//! in short rounds, and what counts are the ratios and differences of their medians. Every answer is checked.
+
+mod load;
+mod report;
+mod server;
+mod work;
+
+use anyhow::{Context, Result};
+
+use self::{
+    load::Samples,
+    report::{Report, Row, Target},
+    server::Server,
+    work::Work,
+};
+use crate::{
+    debian,
+    step::{cargo, root, run},
+};
+
+/// Requests in flight at once.
+const CONCURRENCY: [usize; 3] = [1, 4, 16];
+
+/// How much is measured.
+struct Extent {
+    /// Rounds in which the contestants take turns.
+    rounds: usize,
+    /// Runs per contestant and round, for the fastest work.
+    runs: usize,
+    /// Executions of the endurance run.
+    endurance: usize,
+}
+
+const FULL: Extent = Extent { rounds: 5, runs: 200, endurance: 10_000 };
+const QUICK: Extent = Extent { rounds: 2, runs: 40, endurance: 500 };
+
+/// Measures everything and writes `bench/RESULTS.md`.
+pub fn bench(quick: bool) -> Result<()> {
+    let extent = if quick { QUICK } else { FULL };
+    debian::install(&debian::base_languages()?, "the languages that are measured")?;
+    debian::install(&["bubblewrap".to_owned()], "the sandbox that we are compared with")?;
+    run("building the release binary", cargo(&["build", "--release", "--package", "greenroom"]))?;
+    let scratch = root().join("target/bench");
+    std::fs::create_dir_all(&scratch)?;
+    let mut report = Report::new(quick)?;
+    let server = Server::start(&root().join("target/release/greenroom"), &scratch)?;
+    report.ready(server.ready_ms, server.memory_kib()?);
+    for work in work::all(&scratch)? {
+        for concurrency in CONCURRENCY {
+            println!("== {} at concurrency {concurrency}", work.name);
+            let row = measure(&work, &server, concurrency, &extent)
+                .with_context(|| format!("{} at concurrency {concurrency}", work.name))?;
+            println!("{}", row.summary());
+            report.row(row);
+        }
+    }
+    println!("== {} executions, looking for growth", extent.endurance);
+    let native = work::native(&scratch)?;
+    // What is filled once (pools, caches) is filled before the first look.
+    load::over_http(&server.address, &native, 4, extent.endurance / 10)?;
+    let before = server.footprint()?;
+    load::over_http(&server.address, &native, 4, extent.endurance)?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    report.growth(extent.endurance, before, server.footprint()?);
+    server.stop()?;
+    let path = root().join("bench/RESULTS.md");
+    std::fs::create_dir_all(root().join("bench"))?;
+    std::fs::write(&path, report.text())?;
+    println!("written to {}", path.display());
+    Ok(())
+}
+
+fn measure(work: &Work, server: &Server, concurrency: usize, extent: &Extent) -> Result<Row> {
+    let runs = (extent.runs / work.weight).max(4).max(concurrency);
+    let (mut bare, mut bubblewrap, mut ours) = (Samples::default(), Samples::default(), Samples::default());
+    // The first round warms caches and is not counted.
+    for round in 0..=extent.rounds {
+        let turns = [
+            load::bare(&work.bare, concurrency, runs)?,
+            load::bare(&work.bubblewrap, concurrency, runs)?,
+            load::over_http(&server.address, work, concurrency, runs)?,
+        ];
+        if round > 0 {
+            for (samples, turn) in [&mut bare, &mut bubblewrap, &mut ours].into_iter().zip(turns) {
+                samples.add(turn);
+            }
+        }
+    }
+    let targets = work.targets.iter().filter(|target| target.concurrency() == concurrency).copied().collect::<Vec<Target>>();
+    Ok(Row { name: work.name, concurrency, bare, bubblewrap, ours, targets })
+}

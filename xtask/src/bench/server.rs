@@ -1,0 +1,122 @@
+//! The server under measurement: the real binary, on a free port, with its own data directory.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// A running server. Stopped when dropped.
+pub struct Server {
+    process: Child,
+    pub address: String,
+    /// From start to ready.
+    pub ready_ms: u128,
+}
+
+/// What must not grow.
+#[derive(Clone, Copy, Debug)]
+pub struct Footprint {
+    /// Proportional set size of server and runner and slots, KiB.
+    pub memory_kib: u64,
+    /// Open descriptors of the server.
+    pub descriptors: usize,
+    /// Directories of cgroups below ours.
+    pub cgroups: usize,
+    /// Mounts of the runner's namespace.
+    pub mounts: usize,
+    /// Processes below the server.
+    pub processes: usize,
+}
+
+impl Server {
+    pub fn start(binary: &Path, scratch: &Path) -> Result<Self> {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let begun = Instant::now();
+        let mut process = Command::new(binary)
+            .args(["serve", "--listen", &address, "--set", "log.level=warn", "--data-dir"])
+            .arg(scratch.join("data"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("the server cannot be started")?;
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().context("no output")?).read_line(&mut line)?;
+        ensure!(line.contains("listening"), "the server said {line:?}");
+        Ok(Self { process, address, ready_ms: begun.elapsed().as_millis() })
+    }
+
+    /// The server's process and all below it.
+    fn family(&self) -> Result<Vec<u32>> {
+        let mut parents = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            // A process may end while we look.
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+            parents.extend(parent.map(|parent| (pid, parent)));
+        }
+        let mut family = vec![self.process.id()];
+        let mut at = 0;
+        while at < family.len() {
+            let of = family[at];
+            family.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
+            at += 1;
+        }
+        Ok(family)
+    }
+
+    /// Proportional set size of the server and everything below it, KiB.
+    pub fn memory_kib(&self) -> Result<u64> {
+        let pss = |pid: &u32| {
+            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        };
+        Ok(self.family()?.iter().filter_map(pss).sum())
+    }
+
+    pub fn footprint(&self) -> Result<Footprint> {
+        let family = self.family()?;
+        let runner = family.get(1).copied().context("the server has no runner")?;
+        Ok(Footprint {
+            memory_kib: self.memory_kib()?,
+            descriptors: fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count(),
+            cgroups: directories(Path::new("/sys/fs/cgroup"))?,
+            mounts: fs::read_to_string(format!("/proc/{runner}/mountinfo"))?.lines().count(),
+            processes: family.len(),
+        })
+    }
+
+    pub fn stop(mut self) -> Result<()> {
+        let pid = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = self.process.wait()?;
+        if status.success() { Ok(()) } else { bail!("the server ended with {status}") }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Ended already, unless a measurement failed.
+        if !matches!(self.process.try_wait(), Ok(Some(_))) && self.process.kill().is_ok() {
+            let _ended = self.process.wait();
+        }
+    }
+}
+
+fn directories(below: &Path) -> Result<usize> {
+    let mut count = 0;
+    let Ok(entries) = fs::read_dir(below) else { return Ok(0) };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            count += 1 + directories(&entry.path())?;
+        }
+    }
+    Ok(count)
+}
