@@ -30,7 +30,7 @@ pub async fn run(loaded: &Loaded, arguments: &RunArguments) -> anyhow::Result<Ex
     if !arguments.json {
         (compile.output_bytes, run.output_bytes) = (None, None);
     }
-    let files = arguments.files.iter().map(|path| read_file(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let files = arguments.files.iter().map(read_file).collect::<anyhow::Result<Vec<_>>>()?;
     let stdin = match (&arguments.stdin, arguments.json) {
         (Some(path), _) => Stdin::Bytes(std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?),
         (None, true) => Stdin::Bytes(Vec::new()),
