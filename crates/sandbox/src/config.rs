@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use greenroom_core::{DiskLimits, Profile, RelativePath};
 use serde::{Deserialize, Serialize};
 
-/// What the runner needs to know before the first job. Plain data; travels to the runner process as JSON.
+/// What the runner needs to know before the first job. Plain data; travels to the runner process in a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SandboxConfig {
     /// The weakest acceptable isolation. `None`: `full` when root, else the strongest to be had.

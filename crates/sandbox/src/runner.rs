@@ -1,7 +1,8 @@
 //! The runner's own life: choose a profile, prepare what all sandboxes share, keep the slots alive, clean up.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     os::fd::{AsFd, OwnedFd},
     process::ExitCode,
     rc::Rc,
@@ -87,7 +88,9 @@ fn read_config(control: &OwnedFd) -> io::Result<SandboxConfig> {
         crate::message::receive::<u8>(control).map_err(|_| invalid(not_us))?.ok_or_else(|| invalid("the server is gone"))?;
     let file = fds.into_iter().next().ok_or_else(|| invalid(not_us))?;
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
-    serde_json::from_str(&io::read_to_string(fs::File::from(file))?).map_err(io::Error::other)
+    let mut bytes = Vec::new();
+    fs::File::from(file).read_to_end(&mut bytes)?;
+    postcard::from_bytes(&bytes).map_err(io::Error::other)
 }
 
 /// Why the runner does not serve.

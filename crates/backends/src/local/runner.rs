@@ -1,7 +1,7 @@
 //! The runner process: started, listened to, replaced when it ends.
 
 use std::{
-    io,
+    io::{self, Write},
     os::fd::{AsFd, OwnedFd},
     process::{Command, Stdio},
     sync::Arc,
@@ -126,7 +126,8 @@ fn adopt(inner: &Arc<Inner>, runner: &RunnerProcess, index: u32, socket: OwnedFd
 fn send_config(socket: &OwnedFd, config: &SandboxConfig) -> io::Result<()> {
     let file = memfd_create("greenroom-config", MemfdFlags::CLOEXEC)?;
     let mut file = std::fs::File::from(file);
-    serde_json::to_writer(&mut file, config)?;
+    // In one piece, and not as text: the files that go along can be long.
+    file.write_all(&postcard::to_stdvec(config).map_err(io::Error::other)?)?;
     send(socket, &CONFIG_FOLLOWS, &[file.as_fd()])
 }
 
