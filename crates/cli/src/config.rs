@@ -18,6 +18,11 @@ const DEFAULTS: &str = include_str!("../config.default.toml");
 const SYSTEM_FILE: &str = "/etc/greenroom/config.toml";
 /// The one table whose keys are the operator's (languages).
 const OPEN_TABLE: &str = "limits.languages";
+/// What may be said of a language there.
+const OVERRIDABLE: [&str; 11] = [
+    "processes", "open_files", "file_size_bytes", "output_bytes", "cpu_milli", "compile_wall_ms", "run_wall_ms", "compile_cpu_ms",
+    "run_cpu_ms", "compile_memory_bytes", "run_memory_bytes",
+];
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,9 +113,18 @@ impl Layers {
     }
 
     fn put(&mut self, key: &str, value: Value, origin: Origin) -> anyhow::Result<()> {
-        let open = key.strip_prefix(OPEN_TABLE).is_some_and(|rest| rest.starts_with('.'));
-        if origin != Origin::Default && !open && !self.values.contains_key(key) {
-            match nearest(key, self.values.keys()) {
+        let of_language = key.strip_prefix(OPEN_TABLE).and_then(|rest| rest.strip_prefix('.'));
+        if let Some(of_language) = of_language {
+            let (language, limit) = of_language.rsplit_once('.').unwrap_or((of_language, ""));
+            if !OVERRIDABLE.contains(&limit) {
+                let near = nearest(limit, OVERRIDABLE).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+                bail!("unknown setting {key:?}: {limit:?} is no limit of a language ({language}){near}");
+            }
+        } else if origin != Origin::Default && !self.values.contains_key(key) {
+            if self.values.keys().any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'))) {
+                bail!("{key:?} is a section, not a setting");
+            }
+            match nearest(key, self.values.keys().map(String::as_str)) {
                 Some(near) => bail!("unknown setting {key:?}: did you mean {near:?}?"),
                 None => bail!("unknown setting {key:?}: `greenroom config show` lists all of them"),
             }
@@ -150,7 +164,7 @@ impl Layers {
                 continue;
             }
             let Some(key) = names.get(name) else {
-                match nearest(name, names.keys()) {
+                match nearest(name, names.keys().map(String::as_str)) {
                     Some(near) => bail!("unknown environment variable {name}: did you mean {near}?"),
                     None => bail!("unknown environment variable {name}: `greenroom config show` lists the settings"),
                 }
@@ -255,8 +269,8 @@ fn integer(number: u64) -> Value {
 }
 
 /// The known name most like an unknown one, if any is like it at all.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a String> {
-    let best = known.map(|candidate| (distance(name, candidate), candidate)).min()?;
+fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let best = known.into_iter().map(|candidate| (distance(name, candidate), candidate)).min()?;
     (best.0 <= name.len() / 3).then_some(best.1)
 }
 

@@ -34,26 +34,42 @@ impl<T> Auto<T> {
 /// A setting that cannot be.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// Of the wrong type, or unknown.
-    #[error("{0}")]
-    Type(#[from] toml::de::Error),
+    /// Of the wrong type.
+    #[error("{key}: {reason}")]
+    Type {
+        /// Which.
+        key: String,
+        /// What it is, and what was expected.
+        reason: String,
+    },
     /// Out of range.
     #[error("{key} {reason}")]
     Value {
         /// Which.
-        key: &'static str,
+        key: String,
         /// What is wrong with it.
         reason: String,
     },
 }
 
 impl SettingsError {
-    /// The setting, where it is known.
+    /// The setting.
     pub fn key(&self) -> &str {
         match self {
-            SettingsError::Type(_) => "",
-            SettingsError::Value { key, .. } => key,
+            SettingsError::Type { key, .. } | SettingsError::Value { key, .. } => key,
         }
+    }
+
+    fn of_type(error: &serde_path_to_error::Error<toml::de::Error>) -> Self {
+        // An operator does not know Rust's types.
+        let mut reason = error.inner().message().to_owned();
+        for (rust, plain) in [
+            ("expected u64", "expected a whole number, 0 or more"),
+            ("expected u32", "expected a whole number from 0 to 4294967295"),
+        ] {
+            reason = reason.replace(rust, plain);
+        }
+        Self::Type { key: error.path().to_string(), reason }
     }
 }
 
@@ -188,28 +204,89 @@ pub struct Settings {
     ready_sandboxes: u32,
 }
 
-fn bad(key: &'static str, reason: impl Into<String>) -> SettingsError {
-    SettingsError::Value { key, reason: reason.into() }
+fn bad(key: &str, reason: impl Into<String>) -> SettingsError {
+    SettingsError::Value { key: key.to_owned(), reason: reason.into() }
 }
 
-fn positive<T: Into<u64> + Copy>(key: &'static str, value: T) -> Result<T, SettingsError> {
+fn positive<T: Into<u64> + Copy>(key: &str, value: T) -> Result<T, SettingsError> {
     if value.into() == 0 { Err(bad(key, "must be above 0: there is no \"unlimited\"")) } else { Ok(value) }
+}
+
+/// The uids of sandboxes are nobody else's.
+fn check_uids(first: u32, count: u32, max_sandboxes: u32) -> Result<(), SettingsError> {
+    // Below are the system's own users (adduser(8)); a program must not get their rights.
+    if first < 1000 {
+        return Err(bad("isolation.uid_first", format!("is {first}: it must be at least 1000, users below belong to the system")));
+    }
+    if count < max_sandboxes {
+        let reason = format!("is {count}: each of the {max_sandboxes} sandboxes (sandboxes.max) needs a uid of its own");
+        return Err(bad("isolation.uid_count", reason));
+    }
+    // The last number of all is no uid: it means "leave as it is" to chown(2).
+    let last = u64::from(first) + u64::from(count) - 1;
+    if last >= u64::from(u32::MAX) {
+        return Err(bad(
+            "isolation.uid_count",
+            format!("is {count}: the last uid would be {last}, and there is none above 4294967294"),
+        ));
+    }
+    // `nobody`, as whom everything runs that must have no rights, and its 16-bit `-1`.
+    if (u64::from(first)..=last).any(|uid| uid == 65534 || uid == 65535) {
+        return Err(bad(
+            "isolation.uid_first",
+            format!("is {first}: the range up to {last} holds 65534 (nobody); begin above 65535"),
+        ));
+    }
+    Ok(())
+}
+
+fn check_overrides(languages: &BTreeMap<String, RawOverrides>) -> Result<(), SettingsError> {
+    for (language, of) in languages {
+        let small = [("processes", of.processes), ("open_files", of.open_files), ("cpu_milli", of.cpu_milli)];
+        let large = [
+            ("file_size_bytes", of.file_size_bytes),
+            ("output_bytes", of.output_bytes),
+            ("compile_wall_ms", of.compile_wall_ms),
+            ("run_wall_ms", of.run_wall_ms),
+            ("compile_cpu_ms", of.compile_cpu_ms),
+            ("run_cpu_ms", of.run_cpu_ms),
+            ("compile_memory_bytes", of.compile_memory_bytes),
+            ("run_memory_bytes", of.run_memory_bytes),
+        ];
+        let all = small.into_iter().map(|(name, value)| (name, value.map(u64::from))).chain(large);
+        for (name, value) in all {
+            value.map_or(Ok(0), |value| positive(&format!("limits.languages.{language}.{name}"), value))?;
+        }
+    }
+    Ok(())
+}
+
+/// A word that is no level would be taken for the name of a part of the program, and silence everything else.
+fn check_log_level(level: &str) -> Result<(), SettingsError> {
+    let is_level = |word: &str| ["error", "warn", "info", "debug", "trace", "off"].contains(&word);
+    let fine = level.split(',').all(|directive| match directive.split_once('=') {
+        Some((_, level)) => is_level(level.trim()),
+        None => is_level(directive.trim()),
+    });
+    let reason = || {
+        format!("is {level:?}: expected error, warn, info, debug, trace or off, or directives as `info,greenroom_gateway=debug`")
+    };
+    if fine { Ok(()) } else { Err(bad("log.level", reason())) }
 }
 
 /// A limit's name below `limits.run` or `limits.compile`.
 macro_rules! stage_limits {
     ($prefix:literal, $raw:expr, $cpu_milli:expr) => {{
         let raw = $raw;
-        let key = |name: &'static str| name;
         Ok::<_, SettingsError>(Limits {
-            wall_ms: positive(key(concat!($prefix, ".wall_ms")), raw.wall_ms)?,
-            cpu_ms: positive(key(concat!($prefix, ".cpu_ms")), raw.cpu_ms)?,
-            memory_bytes: positive(key(concat!($prefix, ".memory_bytes")), raw.memory_bytes)?,
-            processes: positive(key(concat!($prefix, ".processes")), raw.processes)?,
-            open_files: positive(key(concat!($prefix, ".open_files")), raw.open_files)?,
-            file_size_bytes: positive(key(concat!($prefix, ".file_size_bytes")), raw.file_size_bytes)?,
-            output_bytes: Some(positive(key(concat!($prefix, ".output_bytes")), raw.output_bytes)?),
-            cpu_milli: positive(key(concat!($prefix, ".cpu_milli")), raw.cpu_milli.or_else($cpu_milli))?,
+            wall_ms: positive(concat!($prefix, ".wall_ms"), raw.wall_ms)?,
+            cpu_ms: positive(concat!($prefix, ".cpu_ms"), raw.cpu_ms)?,
+            memory_bytes: positive(concat!($prefix, ".memory_bytes"), raw.memory_bytes)?,
+            processes: positive(concat!($prefix, ".processes"), raw.processes)?,
+            open_files: positive(concat!($prefix, ".open_files"), raw.open_files)?,
+            file_size_bytes: positive(concat!($prefix, ".file_size_bytes"), raw.file_size_bytes)?,
+            output_bytes: Some(positive(concat!($prefix, ".output_bytes"), raw.output_bytes)?),
+            cpu_milli: positive(concat!($prefix, ".cpu_milli"), raw.cpu_milli.or_else($cpu_milli))?,
         })
     }};
 }
@@ -220,12 +297,14 @@ impl Settings {
     /// # Errors
     /// The first thing that is wrong, by its name.
     pub fn from_table(table: toml::Table) -> Result<Self, SettingsError> {
-        let raw: Raw = table.try_into()?;
+        let raw: Raw = serde_path_to_error::deserialize(table).map_err(|error| SettingsError::of_type(&error))?;
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
-        let listen: SocketAddr = raw
-            .listen
-            .parse()
-            .map_err(|_| bad("listen", format!("is {:?}, which is no ADDRESS:PORT (127.0.0.1:2000, [::1]:2000)", raw.listen)))?;
+        // The one name that needs nobody to be asked.
+        let address = raw.listen.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+        let listen: SocketAddr =
+            address.as_ref().unwrap_or(&raw.listen).parse().map_err(|_| {
+                bad("listen", format!("is {:?}, which is no ADDRESS:PORT (127.0.0.1:2000, [::1]:2000)", raw.listen))
+            })?;
         let require = match raw.isolation.require.as_str() {
             "auto" => None,
             name => Some(name.parse().map_err(|error| bad("isolation.require", format!("{error}")))?),
@@ -259,6 +338,8 @@ impl Settings {
                 "must be below limits.run.memory_bytes and limits.compile.memory_bytes: files are kept in memory and count";
             return Err(bad("limits.disk.bytes", reason));
         }
+        check_overrides(&raw.limits.languages)?;
+        check_uids(raw.isolation.uid_first, raw.isolation.uid_count, max_sandboxes)?;
         let http = raw.http;
         let gateway = GatewayConfig {
             run,
@@ -275,6 +356,7 @@ impl Settings {
             package_admin: raw.packages.admin.or_else(|| listen.ip().is_loopback()),
             drain_timeout: Duration::from_millis(raw.admission.drain_ms),
         };
+        check_log_level(&raw.log.level)?;
         let log_format = match raw.log.format.as_str() {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
@@ -289,8 +371,8 @@ impl Settings {
             require,
             network,
             system_root,
-            uid_first: positive("isolation.uid_first", raw.isolation.uid_first)?,
-            uid_count: positive("isolation.uid_count", raw.isolation.uid_count)?,
+            uid_first: raw.isolation.uid_first,
+            uid_count: raw.isolation.uid_count,
             max_sandboxes,
             ready_sandboxes,
         })

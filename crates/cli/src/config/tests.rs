@@ -1,3 +1,5 @@
+use greenroom_core::Limits;
+
 use super::*;
 
 fn with(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> anyhow::Result<Loaded> {
@@ -53,16 +55,82 @@ fn values_that_cannot_be_are_refused_by_name_and_origin() {
         ("limits.run.wall_ms", "soon", "whole number"),
         ("isolation.require", "strong", "unknown isolation profile"),
         ("isolation.network", "host", "expected none or loopback"),
-        ("isolation.uid_first", "0", "must be above 0"),
+        ("isolation.uid_first", "0", "at least 1000"),
         ("limits.disk.bytes", "999999999999", "must be below"),
         ("sandboxes.max", "1", "at least 2"),
         ("listen", "here", "ADDRESS:PORT"),
         ("log.format", "xml", "text or json"),
         ("packages.admin", "perhaps", "auto"),
+        ("limits.run.open_files", "99999999999", "from 0 to 4294967295"),
+        ("limits.run.wall_ms", "-5", "expected a whole number"),
+        ("isolation.uid_first", "999", "at least 1000"),
+        ("isolation.uid_first", "60000", "65534"),
+        ("isolation.uid_first", "4294967290", "none above"),
+        ("isolation.uid_count", "1", "a uid of its own"),
+        ("log.level", "loud", "expected error, warn"),
+        ("limits.languages.c.processes", "0", "must be above 0"),
+        ("limits.languages.c.wall", "5", "no limit of a language"),
+        ("limits.run", "5", "a section"),
     ] {
         let error = format!("{:#}", with("", &[], &[(key, value)]).err().unwrap());
-        assert!(error.contains(says), "{key}={value}: {error}");
+        assert!(error.contains(says) && error.contains(key), "{key}={value}: {error}");
     }
+}
+
+#[test]
+fn an_error_names_the_setting_and_where_its_value_came_from() {
+    for (file, says) in [
+        ("[limits.run]\nwall_ms = \"x\"\n", "limits.run.wall_ms: invalid type"),
+        ("[limits.run]\nwall_ms = 0\n", "limits.run.wall_ms must be above 0"),
+        ("[admission]\nmax_concurrent = \"many\"\n", "admission.max_concurrent: expected a value of the right type"),
+        ("listen = 3\n", "listen: invalid type"),
+        ("[limits.languages.\"c++\"]\nprocesess = 1\n", "did you mean \"processes\""),
+        ("[listen]\nport = 1\n", "\"listen.port\""),
+        ("[limits\n", "line 1"),
+    ] {
+        let error = format!("{:#}", with(file, &[], &[]).err().unwrap());
+        assert!(error.contains(says) && error.contains("g.toml"), "{file}: {error}");
+    }
+    let error = format!("{:#}", with("", &[("GREENROOM_LISTEN", "here")], &[]).err().unwrap());
+    assert!(error.contains("(from environment GREENROOM_LISTEN)"), "{error}");
+}
+
+#[test]
+fn the_embedded_defaults_are_the_promised_ones() {
+    let settings = with("", &[], &[]).unwrap().settings;
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let gateway = &settings.gateway;
+    let run = Limits {
+        wall_ms: 3000,
+        cpu_ms: 3000,
+        memory_bytes: 512 << 20,
+        processes: 64,
+        open_files: 2048,
+        file_size_bytes: 10_000_000,
+        output_bytes: Some(65536),
+        cpu_milli: 1000,
+    };
+    assert_eq!(gateway.run, run);
+    let cpu_milli = u32::try_from(cores * 1000).unwrap();
+    assert_eq!(gateway.compile, Limits { wall_ms: 10_000, cpu_ms: 10_000, memory_bytes: 1 << 30, cpu_milli, ..run });
+    assert_eq!((gateway.disk.bytes, gateway.disk.inodes), (128 << 20, 16384));
+    assert_eq!((gateway.max_concurrent, gateway.queue), (cores, 256));
+    assert_eq!((gateway.body_bytes, gateway.websocket_message_bytes), (16 << 20, 16 << 20));
+    assert_eq!((gateway.header_timeout.as_millis(), gateway.body_timeout.as_millis()), (10_000, 30_000));
+}
+
+#[test]
+fn localhost_is_an_address_too() {
+    assert_eq!(with("", &[], &[("listen", "localhost:2001")]).unwrap().settings.listen.to_string(), "127.0.0.1:2001");
+}
+
+#[test]
+fn what_is_shown_as_json_has_every_setting_with_value_and_origin() {
+    let shown = with("", &[("PISTON_BIND_ADDRESS", "127.0.0.1:2003")], &[]).unwrap().show(true).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let listen = serde_json::json!({ "value": "127.0.0.1:2003", "origin": "environment PISTON_BIND_ADDRESS" });
+    assert_eq!(shown["listen"], listen);
+    assert_eq!(shown["limits.disk.inodes"]["value"], 16384);
 }
 
 #[test]
