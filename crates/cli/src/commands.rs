@@ -97,9 +97,12 @@ pub enum RuntimesCommand {
     },
     /// Run each language's self-test in the sandbox
     Test {
-        /// These only
-        #[arg(value_name = "NAME", conflicts_with = "base")]
+        /// These only [default: all that are installed]
+        #[arg(value_name = "NAME", conflicts_with_all = ["base", "installed"])]
         names: Vec<String>,
+        /// All that are installed
+        #[arg(long, conflicts_with = "base")]
+        installed: bool,
         /// The base set only; one that is not installed fails
         #[arg(long)]
         base: bool,

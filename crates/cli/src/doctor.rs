@@ -1,73 +1,127 @@
 //! `greenroom doctor`: what this host offers, and what to do about each gap.
 
-use std::process::ExitCode;
+use std::{fmt, process::ExitCode, sync::Arc};
 
 use greenroom_core::Profile;
-use greenroom_runtimes::Elevation;
+use greenroom_runtimes::{Absent, Elevation, Runtime};
+use greenroom_sandbox::{CgroupVersion, HostReport};
+use serde::Serialize;
 
-use crate::{config::Loaded, start};
+use crate::{config::Loaded, start, stdout::say};
 
 /// `cgroup.kill` and everything else that the sandbox builds on is there from here on.
 const KERNEL_FLOOR: (u32, u32) = (5, 14);
 
-/// Prints what was found. Fails where the required profile cannot be had.
+/// What was found.
+#[derive(Serialize)]
+struct Report {
+    /// Whether the required isolation can be had.
+    ready: bool,
+    /// `None` where not even the weakest can be had.
+    host: Option<HostReport>,
+    languages: Vec<Found>,
+    missing: Vec<Missing>,
+    /// What is wrong or could be better, each with what to do about it.
+    advice: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Found {
+    language: String,
+    version: String,
+}
+
+#[derive(Serialize)]
+struct Missing {
+    language: String,
+    reason: String,
+}
+
+/// Prints what was found. Fails where the required isolation cannot be had.
 pub async fn doctor(loaded: &Loaded, json: bool) -> anyhow::Result<ExitCode> {
+    let report = examine(loaded).await?;
+    if json {
+        say(serde_json::to_string_pretty(&report)?)?;
+    } else {
+        say(report.to_string().trim_end())?;
+    }
+    Ok(if report.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn examine(loaded: &Loaded) -> anyhow::Result<Report> {
     let settings = &loaded.settings;
     let catalogue = start::catalogue(settings, Elevation::Never)?;
-    let started = start::local(settings, &catalogue).await;
     let mut advice = loaded.warnings.clone();
-    let host = match &started {
-        Ok(local) => Some(local.host().clone()),
+    let started = start::local(settings, &catalogue).await;
+    let ready = started.is_ok();
+    let local = match started {
+        Ok(local) => Some(local),
+        // What can be had then?
         Err(error) => {
-            advice.push(error.to_string());
-            None
+            advice.push(format!("{error:#}"));
+            start::local(&settings.undemanding(), &catalogue).await.ok()
         }
     };
-    if let Some(host) = &host {
-        advice.extend(host.notes.iter().cloned());
-        if kernel_version(&host.kernel).is_some_and(|version| version < KERNEL_FLOOR) {
-            let (major, minor) = KERNEL_FLOOR;
-            advice.push(format!(
-                "Linux {} is older than {major}.{minor}: runs are not killed by cgroup; update the kernel",
-                host.kernel
-            ));
-        }
-        if host.profile != Profile::Full {
-            advice.push(format!("isolation is {}: run as root with cgroups for the strongest", host.profile));
-        }
-    }
-    let installed = catalogue.installed();
-    let absent = catalogue.absent();
-    if json {
-        let absent: Vec<_> = absent.iter().map(|of| serde_json::json!({ "language": of.language, "reason": of.reason })).collect();
-        let all = serde_json::json!({
-            "host": host,
-            "languages": installed.iter().map(|r| serde_json::json!({ "language": r.language(), "version": r.version() })).collect::<Vec<_>>(),
-            "missing": absent,
-            "advice": advice,
-        });
-        println!("{}", serde_json::to_string_pretty(&all)?);
-    } else {
-        if let Some(host) = &host {
-            println!("isolation   {}", host.profile);
-            println!("kernel      {}", host.kernel);
-            println!("cgroups     {}", serde_json::to_value(host.cgroups)?.as_str().unwrap_or_default());
-            println!("landlock    ABI {}", host.landlock_abi);
-            println!("seccomp     {}", if host.seccomp { "yes" } else { "no" });
-        }
-        println!("languages   {} installed", installed.len());
-        for of in absent.iter() {
-            println!("            {} is missing: {} (`greenroom runtimes install {}`)", of.language, of.reason, of.language);
-        }
-        for line in &advice {
-            println!("note        {line}");
-        }
-    }
-    let code = if started.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    if let Ok(local) = started {
+    let host = local.as_ref().map(|local| local.host().clone());
+    if let Some(local) = local {
         local.shutdown().await;
     }
-    Ok(code)
+    if let Some(host) = &host {
+        advice.extend(about(host));
+    }
+    let found = |of: &Arc<Runtime>| Found { language: of.language().to_owned(), version: of.version().to_owned() };
+    let missing = |of: &Absent| Missing { language: of.language.clone(), reason: of.reason.clone() };
+    let languages = catalogue.installed().iter().map(found).collect();
+    Ok(Report { ready, host, languages, missing: catalogue.absent().iter().map(missing).collect(), advice })
+}
+
+fn about(host: &HostReport) -> Vec<String> {
+    let mut advice = host.notes.clone();
+    if kernel_version(&host.kernel).is_some_and(|version| version < KERNEL_FLOOR) {
+        let (major, minor) = KERNEL_FLOOR;
+        advice.push(format!(
+            "Linux {} is older than {major}.{minor}: runs cannot be killed by cgroup; update the kernel",
+            host.kernel
+        ));
+    }
+    if !host.seccomp {
+        advice.push("seccomp is missing: the kernel was built without CONFIG_SECCOMP_FILTER; use one that has it".into());
+    }
+    if host.profile != Profile::Full {
+        advice.push(format!("isolation is {}: full, the strongest, needs root and cgroups", host.profile));
+    }
+    advice
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Some(host) => {
+                let short_of = if self.ready { "" } else { " (less than is required)" };
+                let cgroups = match host.cgroups {
+                    CgroupVersion::V2 => "v2",
+                    CgroupVersion::V1 => "v1",
+                    CgroupVersion::None => "none",
+                };
+                writeln!(f, "isolation   {}{short_of}", host.profile)?;
+                writeln!(f, "kernel      {}", host.kernel)?;
+                writeln!(f, "cgroups     {cgroups}")?;
+                writeln!(
+                    f,
+                    "landlock    {}",
+                    if host.landlock_abi == 0 { "no".into() } else { format!("ABI {}", host.landlock_abi) }
+                )?;
+                writeln!(f, "seccomp     {}", if host.seccomp { "yes" } else { "no" })?;
+            }
+            None => writeln!(f, "isolation   none can be had")?,
+        }
+        let names: Vec<String> = self.languages.iter().map(|of| format!("{} {}", of.language, of.version)).collect();
+        writeln!(f, "languages   {} installed: {}", names.len(), names.join(", "))?;
+        for Missing { language, reason } in &self.missing {
+            writeln!(f, "            {language} is missing: {reason} (`greenroom runtimes install {language}`)")?;
+        }
+        self.advice.iter().try_for_each(|line| writeln!(f, "note        {line}"))
+    }
 }
 
 fn kernel_version(release: &str) -> Option<(u32, u32)> {

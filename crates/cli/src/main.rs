@@ -9,12 +9,16 @@ mod runtimes;
 mod serve;
 mod settings;
 mod start;
+mod stdout;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::commands::{Cli, Command, ConfigCommand};
+use crate::{
+    commands::{Cli, Command, ConfigCommand},
+    stdout::{StdoutError, say},
+};
 
 fn main() -> ExitCode {
     // Before anything else: the runner is forked for every sandbox, so it has to stay small and single-threaded.
@@ -24,6 +28,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli) {
         Ok(code) => code,
+        // As a program that SIGPIPE ended.
+        Err(error) if matches!(error.downcast_ref(), Some(StdoutError::Closed)) => ExitCode::from(141),
         Err(error) => {
             eprintln!("greenroom: {error:#}");
             ExitCode::FAILURE
@@ -40,11 +46,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Runtimes(ref command) => runtimes::runtimes(&loaded()?, command),
         Command::Doctor(ref arguments) => start::runtime()?.block_on(doctor::doctor(&loaded()?, arguments.json)),
         Command::Config(ConfigCommand::Show { json }) => {
-            print!("{}", loaded()?.show(json)?);
+            say(loaded()?.show(json)?.trim_end())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Version => {
-            println!("greenroom {}", env!("CARGO_PKG_VERSION"));
+            say(concat!("greenroom ", env!("CARGO_PKG_VERSION")))?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -13,7 +13,7 @@ use greenroom_core::{ExecutionId, Exit, Job, Limits, Outcome, RelativePath, Stag
 use greenroom_runtimes::{Catalogue, Elevation, Program, ProgramFile, Runtime};
 use tokio::sync::mpsc;
 
-use crate::{commands::RunArguments, config::Loaded, start};
+use crate::{commands::RunArguments, config::Loaded, start, stdout::say};
 
 /// Standard input is passed on in pieces of this size.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -252,7 +252,7 @@ fn print_json(runtime: &Runtime, outcome: &Outcome) -> anyhow::Result<()> {
         })
         .collect();
     let all = serde_json::json!({ "language": runtime.language(), "version": runtime.version(), "stages": stages });
-    println!("{}", serde_json::to_string(&all)?);
+    say(serde_json::to_string(&all)?)?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use greenroom_backends::Local;
 use greenroom_core::{ExecutionId, StageKind, Stdin, Verdict};
 use greenroom_runtimes::{Catalogue, Elevation, Program, ProgramFile, Runtime};
 
-use crate::{commands::RuntimesCommand, config::Loaded, settings::Settings, start};
+use crate::{commands::RuntimesCommand, config::Loaded, settings::Settings, start, stdout::say};
 
 /// What a self-test prints.
 const EXPECTED: &str = "OK";
@@ -20,20 +20,21 @@ pub fn runtimes(loaded: &Loaded, command: &RuntimesCommand) -> anyhow::Result<Ex
         RuntimesCommand::List { all, json } => list(&catalogue, *all, *json),
         RuntimesCommand::Install { names } => {
             for name in names {
-                println!("{name}: installing");
-                let runtime = catalogue.install(name, &mut |line| println!("  {line}"))?;
-                println!("{name}: {} is installed (a running server sees it after a restart)", runtime.version());
+                say(format_args!("{name}: installing"))?;
+                // Whoever reads the progress may leave; half an installation helps nobody.
+                let runtime = catalogue.install(name, &mut |line| _ = say(format_args!("  {line}")))?;
+                say(format_args!("{name}: {} is installed (a running server sees it after a restart)", runtime.version()))?;
             }
             Ok(ExitCode::SUCCESS)
         }
         RuntimesCommand::Remove { names } => {
             for name in names {
-                catalogue.remove(name, &mut |line| println!("  {line}"))?;
-                println!("{name}: removed");
+                catalogue.remove(name, &mut |line| _ = say(format_args!("  {line}")))?;
+                say(format_args!("{name}: removed (a running server offers it until it is restarted)"))?;
             }
             Ok(ExitCode::SUCCESS)
         }
-        RuntimesCommand::Test { names, base } => start::runtime()?.block_on(test(settings, &catalogue, names, *base)),
+        RuntimesCommand::Test { names, base, .. } => start::runtime()?.block_on(test(settings, &catalogue, names, *base)),
     }
 }
 
@@ -46,46 +47,57 @@ fn list(catalogue: &Catalogue, all: bool, json: bool) -> anyhow::Result<ExitCode
                 serde_json::json!({ "language": package.language, "version": package.version, "installed": package.installed, "base": package.base })
             })
             .collect();
-        println!("{}", serde_json::to_string(&entries)?);
+        say(serde_json::to_string(&entries)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     for package in packages {
         let state = if package.installed { package.version.as_str() } else { "not installed" };
-        println!("{:<12} {state}", package.language);
+        say(format_args!("{:<12} {state}", package.language))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn test(settings: &Settings, catalogue: &Catalogue, names: &[String], base: bool) -> anyhow::Result<ExitCode> {
+    let installed = catalogue.installed();
     let mut chosen: Vec<Arc<Runtime>> = Vec::new();
-    let mut failed = 0;
-    if base {
-        for package in catalogue.packages().into_iter().filter(|package| package.base && !package.installed) {
-            println!("FAIL {:<12} not installed: `greenroom runtimes install {}`", package.language, package.language);
-            failed += 1;
-        }
-    }
     for name in names {
-        match catalogue.resolve(name, "*") {
+        let packaged = installed.iter().find(|runtime| runtime.language() == name).cloned();
+        match packaged.or_else(|| catalogue.resolve(name, "*")) {
             Some(runtime) => chosen.push(runtime),
             None => bail!("{name} is not installed: `greenroom runtimes install {name}`"),
         }
     }
     if names.is_empty() {
-        chosen.extend(catalogue.installed().iter().filter(|runtime| !base || runtime.base()).cloned());
+        chosen.extend(installed.iter().filter(|runtime| !base || runtime.base()).cloned());
+    }
+    let (mut passed, mut failed) = (0, 0);
+    if base {
+        for package in catalogue.packages().into_iter().filter(|package| package.base && !package.installed) {
+            say(format_args!("FAIL {:<12} not installed: `greenroom runtimes install {}`", package.language, package.language))?;
+            failed += 1;
+        }
     }
     let local = start::local(settings, catalogue).await?;
+    let mut said = Ok(());
     for runtime in &chosen {
-        match self_test(settings, &local, runtime).await {
-            Ok(time) => println!("ok   {:<12} {:<10} {time}", runtime.language(), runtime.version()),
+        let (state, how) = match self_test(settings, &local, runtime).await {
+            Ok(time) => {
+                passed += 1;
+                ("ok  ", time)
+            }
             Err(reason) => {
                 failed += 1;
-                println!("FAIL {:<12} {:<10} {reason}", runtime.language(), runtime.version());
+                ("FAIL", reason)
             }
+        };
+        said = say(format_args!("{state} {:<12} {:<10} {how}", runtime.language(), runtime.version()));
+        if said.is_err() {
+            break;
         }
     }
     local.shutdown().await;
-    println!("{} passed, {failed} failed", chosen.len() - failed.min(chosen.len()));
+    said?;
+    say(format_args!("{passed} passed, {failed} failed"))?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Loaded, start};
+use crate::{config::Loaded, start, stdout::say};
 
 /// Serves until it is told to stop; drains; leaves nothing behind.
 pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
@@ -45,11 +45,15 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     };
     let languages = catalogue.installed().len();
     let gateway = Gateway::new(settings.gateway.clone(), catalogue, local.clone(), reload);
-    println!(
+    let ready = format!(
         "greenroom {} listening on http://{address} (isolation {}, {languages} languages)",
         env!("CARGO_PKG_VERSION"),
         host.profile
     );
+    // A server goes on where nobody reads its standard output.
+    if let Err(error) = say(&ready) {
+        tracing::warn!("{ready}; {error}");
+    }
     let served = greenroom_gateway::serve(listener, gateway, stop.cancelled(), cut.cancelled()).await;
     local.shutdown().await;
     served?;

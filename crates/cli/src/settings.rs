@@ -225,10 +225,8 @@ fn check_uids(first: u32, count: u32, max_sandboxes: u32) -> Result<(), Settings
     // The last number of all is no uid: it means "leave as it is" to chown(2).
     let last = u64::from(first) + u64::from(count) - 1;
     if last >= u64::from(u32::MAX) {
-        return Err(bad(
-            "isolation.uid_count",
-            format!("is {count}: the last uid would be {last}, and there is none above 4294967294"),
-        ));
+        let reason = format!("is {first}: with {count} of them (isolation.uid_count) the last is {last}; none is above 4294967294");
+        return Err(bad("isolation.uid_first", reason));
     }
     // `nobody`, as whom everything runs that must have no rights, and its 16-bit `-1`.
     if (u64::from(first)..=last).any(|uid| uid == 65534 || uid == 65535) {
@@ -376,6 +374,11 @@ impl Settings {
             max_sandboxes,
             ready_sandboxes,
         })
+    }
+
+    /// The same, content with whatever isolation can be had.
+    pub fn undemanding(&self) -> Self {
+        Self { require: Some(Profile::Restricted), ..self.clone() }
     }
 
     /// How to find languages.
