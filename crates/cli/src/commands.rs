@@ -26,6 +26,8 @@ pub enum Command {
     /// Serve Piston's API over HTTP and WebSocket
     Serve(ServeArguments),
     /// Run a program in the sandbox, without a server
+    #[command(after_help = "Exit status: the program's; 128 + N if signal N ended it; 124 if its time was used up, 137 if its \
+        memory was; 125 if greenroom itself failed.")]
     Run(RunArguments),
     /// The languages: list, install, remove, test
     #[command(subcommand)]
@@ -60,7 +62,7 @@ pub struct RunArguments {
     /// Language, or language@version-range [default: by the first file's extension]
     #[arg(long, short, value_name = "LANGUAGE[@RANGE]")]
     pub language: Option<String>,
-    /// Read standard input from this file instead of our own
+    /// Standard input: a file, or - for our own [default: our own; nothing with --json]
     #[arg(long, value_name = "FILE")]
     pub stdin: Option<PathBuf>,
     /// A limit: wall_ms, cpu_ms, memory_bytes, processes, open_files, file_size_bytes, cpu_milli (compile.NAME for the compile stage)

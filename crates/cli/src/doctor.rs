@@ -2,12 +2,11 @@
 
 use std::{fmt, process::ExitCode, sync::Arc};
 
-use greenroom_core::Profile;
 use greenroom_runtimes::{Absent, Elevation, Runtime};
 use greenroom_sandbox::{CgroupVersion, HostReport};
 use serde::Serialize;
 
-use crate::{config::Loaded, start, stdout::say};
+use crate::{config::Loaded, output::say, start};
 
 /// `cgroup.kill` and everything else that the sandbox builds on is there from here on.
 const KERNEL_FLOOR: (u32, u32) = (5, 14);
@@ -86,9 +85,6 @@ fn about(host: &HostReport) -> Vec<String> {
     }
     if !host.seccomp {
         advice.push("seccomp is missing: the kernel was built without CONFIG_SECCOMP_FILTER; use one that has it".into());
-    }
-    if host.profile != Profile::Full {
-        advice.push(format!("isolation is {}: full, the strongest, needs root and cgroups", host.profile));
     }
     advice
 }

@@ -4,12 +4,12 @@
 mod commands;
 mod config;
 mod doctor;
+mod output;
 mod run;
 mod runtimes;
 mod serve;
 mod settings;
 mod start;
-mod stdout;
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ use clap::Parser;
 
 use crate::{
     commands::{Cli, Command, ConfigCommand},
-    stdout::{StdoutError, say},
+    output::{OutputError, say},
 };
 
 fn main() -> ExitCode {
@@ -26,13 +26,15 @@ fn main() -> ExitCode {
         return greenroom_sandbox::runner_main();
     }
     let cli = Cli::parse();
+    // A program's own exit status is passed on, so ours has to be told from it: as timeout(1) and env(1) do.
+    let failure = if matches!(cli.command, Command::Run(_)) { ExitCode::from(125) } else { ExitCode::FAILURE };
     match dispatch(cli) {
         Ok(code) => code,
         // As a program that SIGPIPE ended.
-        Err(error) if matches!(error.downcast_ref(), Some(StdoutError::Closed)) => ExitCode::from(141),
+        Err(error) if matches!(error.downcast_ref(), Some(OutputError::Closed)) => ExitCode::from(141),
         Err(error) => {
             eprintln!("greenroom: {error:#}");
-            ExitCode::FAILURE
+            failure
         }
     }
 }
@@ -41,10 +43,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let flags = cli.flags();
     let loaded = || config::load(cli.config.as_deref(), &flags);
     match cli.command {
-        Command::Serve(_) => start::runtime()?.block_on(serve::serve(loaded()?)),
-        Command::Run(ref arguments) => start::runtime()?.block_on(run::run(&loaded()?, arguments)),
+        Command::Serve(_) => start::block_on(serve::serve(loaded()?)),
+        Command::Run(ref arguments) => start::block_on(run::run(&loaded()?, arguments)),
         Command::Runtimes(ref command) => runtimes::runtimes(&loaded()?, command),
-        Command::Doctor(ref arguments) => start::runtime()?.block_on(doctor::doctor(&loaded()?, arguments.json)),
+        Command::Doctor(ref arguments) => start::block_on(doctor::doctor(&loaded()?, arguments.json)),
         Command::Config(ConfigCommand::Show { json }) => {
             say(loaded()?.show(json)?.trim_end())?;
             Ok(ExitCode::SUCCESS)

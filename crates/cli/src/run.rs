@@ -1,19 +1,24 @@
 //! `greenroom run`: a program in the same sandbox, without a server.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
 
 use anyhow::{Context, bail};
-use greenroom_backends::{Control, Event, Local};
+use greenroom_backends::{Control, Event, Execution, Local};
 use greenroom_core::{ExecutionId, Exit, Job, Limits, Outcome, RelativePath, StageOutcome, Stdin, Stream, Verdict, signal};
 use greenroom_runtimes::{Catalogue, Elevation, Program, ProgramFile, Runtime};
 use tokio::sync::mpsc;
 
-use crate::{commands::RunArguments, config::Loaded, start, stdout::say};
+use crate::{
+    commands::RunArguments,
+    config::Loaded,
+    output::{OutputError, pass, say},
+    start,
+};
 
 /// Standard input is passed on in pieces of this size.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -30,8 +35,14 @@ pub async fn run(loaded: &Loaded, arguments: &RunArguments) -> anyhow::Result<Ex
     if !arguments.json {
         (compile.output_bytes, run.output_bytes) = (None, None);
     }
-    let files = arguments.files.iter().map(read_file).collect::<anyhow::Result<Vec<_>>>()?;
+    let files = read_files(&arguments.files)?;
     let stdin = match (&arguments.stdin, arguments.json) {
+        (Some(path), true) if path.as_os_str() == "-" => {
+            let mut bytes = Vec::new();
+            io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+            Stdin::Bytes(bytes)
+        }
+        (Some(path), false) if path.as_os_str() == "-" => Stdin::Interactive,
         (Some(path), _) => Stdin::Bytes(std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?),
         (None, true) => Stdin::Bytes(Vec::new()),
         (None, false) => Stdin::Interactive,
@@ -119,15 +130,32 @@ fn guess(file: &Path) -> anyhow::Result<&'static str> {
     })
 }
 
-fn read_file(path: &PathBuf) -> anyhow::Result<ProgramFile> {
-    let content = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    // Below the current directory it keeps its place; from elsewhere only its name counts.
-    let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
-    let name =
-        RelativePath::new(text).or_else(|_| RelativePath::new(path.file_name().and_then(|name| name.to_str()).unwrap_or_default()));
-    let name = name.with_context(|| format!("{} is no file name that can be used", path.display()))?;
-    let code = std::str::from_utf8(&content).is_ok();
-    Ok(ProgramFile { path: name, content, code })
+fn read_files(paths: &[PathBuf]) -> anyhow::Result<Vec<ProgramFile>> {
+    let beside = paths.first().and_then(|main| main.parent()).unwrap_or(Path::new(""));
+    let mut files: Vec<ProgramFile> = Vec::with_capacity(paths.len());
+    for path in paths {
+        let content = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let place = place(path, beside)?;
+        if files.iter().any(|file| file.path == place) {
+            bail!(
+                "{} would stand where another file is, at {place}: go to a directory above both and name them from there",
+                path.display()
+            );
+        }
+        let code = std::str::from_utf8(&content).is_ok();
+        files.push(ProgramFile { path: place, content, code });
+    }
+    Ok(files)
+}
+
+/// Where a file stands in the sandbox. Below the current directory it keeps its place; from elsewhere, the one it has
+/// beside the main file, or its name only.
+fn place(path: &Path, beside: &Path) -> anyhow::Result<RelativePath> {
+    let relative = |path: &Path| path.to_str().and_then(|text| RelativePath::new(text).ok());
+    relative(path)
+        .or_else(|| relative(path.strip_prefix(beside).ok()?))
+        .or_else(|| relative(Path::new(path.file_name()?)))
+        .with_context(|| format!("{} is no file name that can be used: it has to be UTF-8", path.display()))
 }
 
 fn set_limit(text: &str, compile: &mut Limits, run: &mut Limits) -> anyhow::Result<()> {
@@ -161,44 +189,42 @@ async fn execute(local: &Local, job: Job, keep: bool) -> anyhow::Result<Option<O
     if keep {
         return Ok(Some(local.run(job).await?.outcome));
     }
-    let mut execution = local.stream(job);
-    let mut input = standard_input();
-    let mut input_open = true;
-    let mut outcomes = Vec::new();
-    loop {
-        tokio::select! {
-            event = execution.events.recv() => match event {
-                Some(Event::Output { stream: Stream::Stdout, bytes }) => write_all(&mut io::stdout().lock(), &bytes)?,
-                Some(Event::Output { stream: Stream::Stderr, bytes }) => write_all(&mut io::stderr().lock(), &bytes)?,
-                Some(Event::StageEnded(stage)) => outcomes.push(stage),
-                Some(Event::StageStarted(_)) => {}
-                None => break,
-            },
-            // Only when there is room for it: the program's output must not wait for its input.
-            permit = execution.control.reserve(), if input_open => {
-                let Ok(permit) = permit else { input_open = false; continue };
-                tokio::select! {
-                    piece = input.recv() => match piece {
-                        Some(bytes) => permit.send(Control::Stdin(bytes)),
-                        None => { permit.send(Control::StdinEof); input_open = false; }
-                    },
-                    event = execution.events.recv() => match event {
-                        Some(Event::Output { stream: Stream::Stdout, bytes }) => write_all(&mut io::stdout().lock(), &bytes)?,
-                        Some(Event::Output { stream: Stream::Stderr, bytes }) => write_all(&mut io::stderr().lock(), &bytes)?,
-                        Some(Event::StageEnded(stage)) => outcomes.push(stage),
-                        Some(Event::StageStarted(_)) => {}
-                        None => break,
-                    },
-                }
-            }
-        }
+    let interactive = job.stages.iter().any(|stage| stage.stdin == Stdin::Interactive);
+    let Execution { events, control, finished } = local.stream(job);
+    let feeding = interactive.then(|| tokio::spawn(feed(control)));
+    // On a thread of its own: whoever reads our output may stop reading, and an interrupt must get through then.
+    let stages = tokio::task::spawn_blocking(move || pass_on(events)).await??;
+    if let Some(feeding) = feeding {
+        feeding.abort();
     }
-    execution.finished.await.context("the job broke off")??;
-    Ok(Some(Outcome { stages: outcomes }))
+    finished.await.context("the job broke off")??;
+    Ok(Some(Outcome { stages }))
 }
 
-fn write_all(to: &mut impl Write, bytes: &[u8]) -> anyhow::Result<()> {
-    to.write_all(bytes).and_then(|()| to.flush()).context("cannot pass the program's output on")
+/// Passes our standard input on.
+async fn feed(control: mpsc::Sender<Control>) {
+    let mut input = standard_input();
+    while let Some(bytes) = input.recv().await {
+        if control.send(Control::Stdin(bytes)).await.is_err() {
+            return;
+        }
+    }
+    // A job that is over needs no end of file.
+    let _over = control.send(Control::StdinEof).await;
+}
+
+/// Passes the program's output on, raw. Gives the stages as they ended.
+fn pass_on(mut events: mpsc::Receiver<Event>) -> Result<Vec<StageOutcome>, OutputError> {
+    let mut stages = Vec::new();
+    while let Some(event) = events.blocking_recv() {
+        match event {
+            Event::StageStarted(_) => {}
+            Event::Output { stream: Stream::Stdout, bytes } => pass(io::stdout().lock(), &bytes)?,
+            Event::Output { stream: Stream::Stderr, bytes } => pass(io::stderr().lock(), &bytes)?,
+            Event::StageEnded(stage) => stages.push(stage),
+        }
+    }
+    Ok(stages)
 }
 
 /// Our standard input in pieces, read by a thread of its own: a read of a terminal cannot be given up.
@@ -271,6 +297,21 @@ fn exit_code(stage: &StageOutcome) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_keep_their_place_below_the_current_directory_or_beside_the_main_file() {
+        for (path, beside, stands) in [
+            ("main.c", "", "main.c"),
+            ("src/main.c", "src", "src/main.c"),
+            ("/p/main.c", "/p", "main.c"),
+            ("/p/lib/x.h", "/p", "lib/x.h"),
+            ("../q/main.c", "../q", "main.c"),
+            ("../r/x.h", "../q", "x.h"),
+        ] {
+            let found = place(Path::new(path), Path::new(beside)).map(|place| place.to_string()).ok();
+            assert_eq!(found.as_deref(), Some(stands), "{path}");
+        }
+    }
 
     #[test]
     fn a_limit_is_set_where_it_is_named_and_refused_where_it_cannot_be() {

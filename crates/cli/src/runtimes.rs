@@ -7,7 +7,7 @@ use greenroom_backends::Local;
 use greenroom_core::{ExecutionId, StageKind, Stdin, Verdict};
 use greenroom_runtimes::{Catalogue, Elevation, Program, ProgramFile, Runtime};
 
-use crate::{commands::RuntimesCommand, config::Loaded, settings::Settings, start, stdout::say};
+use crate::{commands::RuntimesCommand, config::Loaded, output::say, settings::Settings, start};
 
 /// What a self-test prints.
 const EXPECTED: &str = "OK";
@@ -34,7 +34,7 @@ pub fn runtimes(loaded: &Loaded, command: &RuntimesCommand) -> anyhow::Result<Ex
             }
             Ok(ExitCode::SUCCESS)
         }
-        RuntimesCommand::Test { names, base, .. } => start::runtime()?.block_on(test(settings, &catalogue, names, *base)),
+        RuntimesCommand::Test { names, base, .. } => start::block_on(test(settings, &catalogue, names, *base)),
     }
 }
 

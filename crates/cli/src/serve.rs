@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Loaded, start, stdout::say};
+use crate::{config::Loaded, output::say, start};
 
 /// Serves until it is told to stop; drains; leaves nothing behind.
 pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {

@@ -12,10 +12,14 @@ use crate::settings::{LogFormat, Settings};
 /// More threads than this have nothing to do: the work is the programs', in processes of their own.
 const MAX_THREADS: usize = 4;
 
-/// The async runtime.
-pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+/// Runs a command on the async runtime.
+pub fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
-    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let ended = runtime.block_on(command);
+    // A thread that waits for a reader of our output must not keep us: what has to be ended has been by now.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Sends the log to standard error.
