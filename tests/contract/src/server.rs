@@ -44,27 +44,39 @@ impl Server {
             return Ok(Ok(Self { host: host.to_owned(), own: None }));
         }
         match binary() {
-            Some(binary) => Self::start(&binary).map(Ok),
+            Some(binary) => Self::start(&binary, &[], &[]).map(Ok),
             None => {
                 Ok(Err(Unavailable("no binary: build it (cargo build), or set GREENROOM_BIN or GREENROOM_CONTRACT_URL".to_owned())))
             }
         }
     }
 
-    fn start(binary: &PathBuf) -> Result<Self> {
+    /// One of our own with further arguments and environment.
+    ///
+    /// # Errors
+    /// As [`Server::find`].
+    pub fn own(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Result<Self, Unavailable>> {
+        match binary() {
+            Some(binary) => Self::start(&binary, arguments, environment).map(Ok),
+            None => Ok(Err(Unavailable("no binary: build it (cargo build), or set GREENROOM_BIN".to_owned()))),
+        }
+    }
+
+    fn start(binary: &PathBuf, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let data = directory.path().join("data");
         std::fs::create_dir(&data)?;
         let log = File::create(directory.path().join("log"))?;
         let host = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let mut command = Command::new(binary);
-        command.args(["serve", "--listen", &host, "--data-dir"]).arg(&data);
+        command.args(["serve", "--listen", &host, "--data-dir"]).arg(&data).args(arguments);
         for (name, _) in std::env::vars_os() {
             // The defaults are under test, not this shell's settings.
             if name.to_string_lossy().starts_with("PISTON_") || name.to_string_lossy().starts_with("GREENROOM_") || name == "PORT" {
                 command.env_remove(name);
             }
         }
+        command.envs(environment.iter().copied());
         let process = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
         let process = process.with_context(|| format!("cannot start {}", binary.display()))?;
         let mut server = Self { host, own: Some(Own { process, directory }) };
@@ -119,6 +131,23 @@ impl Server {
         own.process.kill()?;
         own.process.wait()?;
         bail!("the server did not end within {PATIENCE:?} after SIGTERM")
+    }
+
+    /// Our own server's process.
+    pub fn pid(&self) -> Option<u32> {
+        self.own.as_ref().map(|own| own.process.id())
+    }
+
+    /// Ends our own server as `kill -9` does, and waits for its end (not for that of what it had started).
+    ///
+    /// # Errors
+    /// Where it cannot be killed.
+    pub fn kill(mut self) -> Result<()> {
+        if let Some(own) = &mut self.own {
+            own.process.kill()?;
+            own.process.wait()?;
+        }
+        Ok(())
     }
 
     /// `host:port`.

@@ -1,0 +1,186 @@
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// The rows of the catalogue: group, name, what must come of it.
+const ROWS: &str = include_str!("../rows.tsv");
+
+const GROUPS: &[(&str, &str)] = &[
+    ("resource", include_str!("../cases/resource.toml")),
+    ("compile-time", include_str!("../cases/compile-time.toml")),
+    ("escape", include_str!("../cases/escape.toml")),
+    ("files", include_str!("../cases/files.toml")),
+    ("cross-session", include_str!("../cases/cross-session.toml")),
+    ("zygote-fork", include_str!("../cases/zygote-fork.toml")),
+    ("network", include_str!("../cases/network.toml")),
+    ("api", include_str!("../cases/api.toml")),
+    ("auth", include_str!("../cases/auth.toml")),
+    ("operations", include_str!("../cases/operations.toml")),
+    ("must-work", include_str!("../cases/must-work.toml")),
+];
+
+/// One file of cases.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Programs and what must come of them.
+    #[serde(default)]
+    pub case: Vec<Case>,
+    /// Requests and what must be answered.
+    #[serde(default)]
+    pub request: Vec<Exchange>,
+    /// Rows that are code in the suite.
+    #[serde(default)]
+    pub coded: Vec<String>,
+    /// Rows that are left for later.
+    #[serde(default)]
+    pub deferred: Vec<Deferred>,
+}
+
+/// A row that is left for later, and why.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deferred {
+    /// The row.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A program, and what must come of it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// The row.
+    pub name: String,
+    /// Tells apart several cases of one row.
+    #[serde(default)]
+    pub variant: String,
+    /// The language, by Piston's name.
+    pub language: String,
+    /// The program.
+    pub source: String,
+    /// Name of the main file, where it matters.
+    pub file: Option<String>,
+    /// Further files: name to content.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    /// A second program, run afterwards in a sandbox of its own; the expectations are about it.
+    pub then: Option<String>,
+    /// Its language, if another.
+    pub then_language: Option<String>,
+    /// The second program is run while the first still runs.
+    #[serde(default)]
+    pub together: bool,
+    /// Arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Standard input.
+    #[serde(default)]
+    pub stdin: String,
+    /// Standard input is this often `stdin`.
+    #[serde(default = "once")]
+    pub stdin_times: usize,
+    /// Wall-clock limit of the run stage, milliseconds.
+    pub run_timeout: Option<u64>,
+    /// CPU limit of the run stage, milliseconds.
+    pub run_cpu_time: Option<u64>,
+    /// Memory limit of the run stage, bytes.
+    pub run_memory_limit: Option<u64>,
+    /// Wall-clock limit of the compile stage, milliseconds.
+    pub compile_timeout: Option<u64>,
+    /// What must come of it.
+    #[serde(default)]
+    pub expect: Expect,
+    /// Whether a neighbour runs at the same time and must not notice.
+    #[serde(default)]
+    pub neighbour: bool,
+    /// How often it is run.
+    #[serde(default = "once")]
+    pub repeat: usize,
+}
+
+fn once() -> usize {
+    1
+}
+
+/// A request, and what must be answered.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exchange {
+    /// The row.
+    pub name: String,
+    /// Tells apart several requests of one row.
+    #[serde(default)]
+    pub variant: String,
+    /// The method.
+    #[serde(default = "post")]
+    pub method: String,
+    /// The target.
+    #[serde(default = "execute")]
+    pub target: String,
+    /// Further headers.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The body, as sent. Sent as `application/json` unless `headers` say otherwise.
+    #[serde(default)]
+    pub body: String,
+    /// The answer's status is one of these.
+    pub status: Vec<u16>,
+    /// Each in the answer's body.
+    #[serde(default)]
+    pub has: Vec<String>,
+    /// None in the answer's body.
+    #[serde(default)]
+    pub lacks: Vec<String>,
+}
+
+fn post() -> String {
+    "POST".to_owned()
+}
+
+fn execute() -> String {
+    "/api/v2/execute".to_owned()
+}
+
+/// What must come of a program.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Expect {
+    /// One of these, `ok` for none. Empty: `ok`, unless `compile_fails`.
+    pub status: Vec<String>,
+    /// One of these.
+    pub signal: Vec<String>,
+    /// Exactly this exit status.
+    pub code: Option<i64>,
+    /// In the stage's message.
+    pub message: Option<String>,
+    /// Each in stdout.
+    pub stdout_has: Vec<String>,
+    /// None in what either stage printed.
+    pub lacks: Vec<String>,
+    /// Exactly this stdout, white space at both ends aside.
+    pub stdout_is: Option<String>,
+    /// Each in stderr.
+    pub stderr_has: Vec<String>,
+    /// Exactly this stderr, white space at both ends aside.
+    pub stderr_is: Option<String>,
+    /// The compile stage fails; the expectations are about it.
+    pub compile_fails: bool,
+    /// Any end of either stage will do, as long as it is the program's own.
+    pub contained: bool,
+}
+
+/// All groups, in the catalogue's order.
+///
+/// # Errors
+/// A file that is not as it should be.
+pub fn groups() -> Result<Vec<(&'static str, Group)>> {
+    GROUPS.iter().map(|(name, text)| Ok((*name, toml::from_str(text).with_context(|| format!("cases/{name}.toml"))?))).collect()
+}
+
+/// All rows of the catalogue: group and name.
+pub fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ROWS.lines().filter_map(|line| line.split_once('\t').and_then(|(group, rest)| Some((group, rest.split_once('\t')?.0))))
+}

@@ -1,0 +1,3 @@
+use crate::Coded;
+
+pub const ROWS: &[Coded] = &[];
