@@ -65,7 +65,7 @@ fn values_that_cannot_be_are_refused_by_name_and_origin() {
         ("limits.run.wall_ms", "-5", "expected a whole number"),
         ("isolation.uid_first", "999", "at least 1000"),
         ("isolation.uid_first", "60000", "65534"),
-        ("isolation.uid_first", "4294967290", "none above"),
+        ("isolation.uid_first", "4294967290", "none is above"),
         ("isolation.uid_count", "1", "a uid of its own"),
         ("log.level", "loud", "expected error, warn"),
         ("limits.languages.c.processes", "0", "must be above 0"),
