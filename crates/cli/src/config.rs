@@ -290,17 +290,25 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 impl Loaded {
-    /// Every setting, its value and its origin.
+    /// Every setting, its value and its origin; for `"auto"` also what was decided.
     pub fn show(&self, json: bool) -> anyhow::Result<String> {
+        let decided = |key: &str, value: &Value| if value.as_str() == Some("auto") { self.settings.decided(key) } else { None };
         if json {
-            let all: BTreeMap<_, _> = self
-                .values
-                .iter()
-                .map(|(key, (value, origin))| (key, serde_json::json!({ "value": value, "origin": origin.to_string() })))
-                .collect();
+            let mut all = BTreeMap::new();
+            for (key, (value, origin)) in &self.values {
+                let mut entry = serde_json::json!({ "value": value, "origin": origin.to_string() });
+                if let Some(decided) = decided(key, value) {
+                    entry["decided"] = decided.into();
+                }
+                all.insert(key, entry);
+            }
             return Ok(serde_json::to_string_pretty(&all)? + "\n");
         }
-        Ok(self.values.iter().map(|(key, (value, origin))| format!("{key} = {value}  # {origin}\n")).collect())
+        let line = |(key, (value, origin)): (&String, &(Value, Origin))| {
+            let decided = decided(key, value).map(|decided| format!(": {decided}")).unwrap_or_default();
+            format!("{key} = {value}  # {origin}{decided}\n")
+        };
+        Ok(self.values.iter().map(line).collect())
     }
 }
 

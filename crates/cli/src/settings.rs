@@ -1,35 +1,15 @@
 //! The settings, typed and checked.
 
+mod raw;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use greenroom_core::{DiskLimits, Limits, Profile, RelativePath};
-use greenroom_gateway::{GatewayConfig, LimitOverrides};
+use greenroom_gateway::GatewayConfig;
 use greenroom_runtimes::{Catalogue, DiscoverOptions, Elevation};
 use greenroom_sandbox::{Network, SandboxConfig, SupportFile};
-use serde::Deserialize;
 
-/// A value, or `"auto"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "expected a value of the right type, or \"auto\"")]
-enum Auto<T> {
-    Value(T),
-    Auto(AutoWord),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-enum AutoWord {
-    #[serde(rename = "auto")]
-    Auto,
-}
-
-impl<T> Auto<T> {
-    fn or_else(self, default: impl FnOnce() -> T) -> T {
-        match self {
-            Auto::Value(value) => value,
-            Auto::Auto(_) => default(),
-        }
-    }
-}
+use self::raw::{Raw, RawOverrides};
 
 /// A setting that cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -71,106 +51,6 @@ impl SettingsError {
         }
         Self::Type { key: error.path().to_string(), reason }
     }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    listen: String,
-    data_dir: String,
-    isolation: RawIsolation,
-    sandboxes: RawSandboxes,
-    admission: RawAdmission,
-    limits: RawLimits,
-    http: RawHttp,
-    packages: RawPackages,
-    log: RawLog,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawIsolation {
-    require: String,
-    network: String,
-    system_root: String,
-    uid_first: u32,
-    uid_count: u32,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSandboxes {
-    max: Auto<u32>,
-    ready: Auto<u32>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawAdmission {
-    max_concurrent: Auto<u32>,
-    queue: u32,
-    drain_ms: u64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLimits {
-    run: RawStage,
-    compile: RawStage,
-    disk: DiskLimits,
-    #[serde(default)]
-    languages: BTreeMap<String, RawOverrides>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawStage {
-    wall_ms: u64,
-    cpu_ms: u64,
-    memory_bytes: u64,
-    processes: u32,
-    open_files: u32,
-    file_size_bytes: u64,
-    output_bytes: u64,
-    cpu_milli: Auto<u32>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawOverrides {
-    processes: Option<u32>,
-    open_files: Option<u32>,
-    file_size_bytes: Option<u64>,
-    output_bytes: Option<u64>,
-    cpu_milli: Option<u32>,
-    compile_wall_ms: Option<u64>,
-    run_wall_ms: Option<u64>,
-    compile_cpu_ms: Option<u64>,
-    run_cpu_ms: Option<u64>,
-    compile_memory_bytes: Option<u64>,
-    run_memory_bytes: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawHttp {
-    body_bytes: u64,
-    header_timeout_ms: u64,
-    body_timeout_ms: u64,
-    websocket_message_bytes: u64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPackages {
-    admin: Auto<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLog {
-    level: String,
-    format: String,
 }
 
 /// How the log is written.
@@ -381,6 +261,22 @@ impl Settings {
         Self { require: Some(Profile::Restricted), ..self.clone() }
     }
 
+    /// What `auto` was decided to be, by setting.
+    pub fn decided(&self, key: &str) -> Option<String> {
+        Some(match key {
+            "data_dir" => self.data_dir.display().to_string(),
+            "isolation.require" if rustix::process::geteuid().is_root() => Profile::Full.to_string(),
+            "isolation.require" => "the strongest that can be had".to_owned(),
+            "sandboxes.max" => self.max_sandboxes.to_string(),
+            "sandboxes.ready" => self.ready_sandboxes.to_string(),
+            "admission.max_concurrent" => self.gateway.max_concurrent.to_string(),
+            "limits.run.cpu_milli" => self.gateway.run.cpu_milli.to_string(),
+            "limits.compile.cpu_milli" => self.gateway.compile.cpu_milli.to_string(),
+            "packages.admin" => self.gateway.package_admin.to_string(),
+            _ => return None,
+        })
+    }
+
     /// How to find languages.
     pub fn discovery(&self, elevation: Elevation) -> DiscoverOptions {
         DiscoverOptions { definitions: None, system_root: self.system_root.clone(), elevation }
@@ -402,24 +298,6 @@ impl Settings {
             uid_count: self.uid_count,
             max_sandboxes: self.max_sandboxes,
             ready_sandboxes: self.ready_sandboxes,
-        }
-    }
-}
-
-impl From<RawOverrides> for LimitOverrides {
-    fn from(of: RawOverrides) -> Self {
-        Self {
-            processes: of.processes,
-            open_files: of.open_files,
-            file_size_bytes: of.file_size_bytes,
-            output_bytes: of.output_bytes,
-            cpu_milli: of.cpu_milli,
-            compile_wall_ms: of.compile_wall_ms,
-            run_wall_ms: of.run_wall_ms,
-            compile_cpu_ms: of.compile_cpu_ms,
-            run_cpu_ms: of.run_cpu_ms,
-            compile_memory_bytes: of.compile_memory_bytes,
-            run_memory_bytes: of.run_memory_bytes,
         }
     }
 }

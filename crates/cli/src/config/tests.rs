@@ -131,6 +131,15 @@ fn what_is_shown_as_json_has_every_setting_with_value_and_origin() {
     let listen = serde_json::json!({ "value": "127.0.0.1:2003", "origin": "environment PISTON_BIND_ADDRESS" });
     assert_eq!(shown["listen"], listen);
     assert_eq!(shown["limits.disk.inodes"]["value"], 16384);
+    assert_eq!((&shown["packages.admin"]["value"], &shown["packages.admin"]["decided"]), (&"auto".into(), &"true".into()));
+}
+
+#[test]
+fn every_automatic_setting_shows_what_was_decided() {
+    let loaded = with("", &[], &[]).unwrap();
+    for (key, (value, _)) in &loaded.values {
+        assert!(value.as_str() != Some("auto") || loaded.settings.decided(key).is_some(), "{key}");
+    }
 }
 
 #[test]
