@@ -326,6 +326,8 @@ impl Slots {
                     }
                     None => table.ready.push_back(prepared),
                 },
+                // At the end of the server, or of a runner, there is nothing to tell: its slots go with it.
+                Err(_) if table.closed || table.runner_lost => {}
                 Err(error) => {
                     drop(table);
                     tracing::error!(%error, "a sandbox cannot be prepared ahead");
