@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Runs other people's code in isolated sessions.
 #[derive(Debug, Parser)]
-#[command(name = "greenroom", version, about)]
+#[command(name = "greenroom", version)]
 pub struct Cli {
     /// Configuration file [default: /etc/greenroom/config.toml, if there is one]
     #[arg(long, global = true, env = "GREENROOM_CONFIG", value_name = "FILE")]

@@ -2,6 +2,7 @@
 
 use std::{fmt, process::ExitCode, sync::Arc};
 
+use greenroom_backends::Local;
 use greenroom_runtimes::{Absent, Elevation, Runtime};
 use greenroom_sandbox::{CgroupVersion, HostReport};
 use serde::Serialize;
@@ -14,8 +15,10 @@ const KERNEL_FLOOR: (u32, u32) = (5, 14);
 /// What was found.
 #[derive(Serialize)]
 struct Report {
-    /// Whether the required isolation can be had.
+    /// Whether a server could start.
     ready: bool,
+    /// Whether the required isolation can be had.
+    isolation_met: bool,
     /// `None` where not even the weakest can be had.
     host: Option<HostReport>,
     languages: Vec<Found>,
@@ -36,7 +39,7 @@ struct Missing {
     reason: String,
 }
 
-/// Prints what was found. Fails where the required isolation cannot be had.
+/// Prints what was found. Fails where a server could not start.
 pub async fn doctor(loaded: &Loaded, json: bool) -> anyhow::Result<ExitCode> {
     let report = examine(loaded).await?;
     if json {
@@ -51,14 +54,18 @@ async fn examine(loaded: &Loaded) -> anyhow::Result<Report> {
     let settings = &loaded.settings;
     let catalogue = start::catalogue(settings, Elevation::Never)?;
     let mut advice = loaded.warnings.clone();
-    let started = start::local(settings, &catalogue).await;
-    let ready = started.is_ok();
+    // It says nothing of the host: only profile restricted keeps anything there.
+    let data_dir = start::data_dir(settings);
+    let started = Local::start(settings.sandbox(&catalogue)).await;
+    let isolation_met = started.is_ok();
+    let ready = isolation_met && data_dir.is_ok();
+    advice.extend(data_dir.err().map(|error| format!("{error:#}")));
     let local = match started {
         Ok(local) => Some(local),
         // What can be had then?
         Err(error) => {
-            advice.push(format!("{error:#}"));
-            start::local(&settings.undemanding(), &catalogue).await.ok()
+            advice.push(error.to_string());
+            Local::start(settings.undemanding().sandbox(&catalogue)).await.ok()
         }
     };
     let host = local.as_ref().map(|local| local.host().clone());
@@ -71,7 +78,7 @@ async fn examine(loaded: &Loaded) -> anyhow::Result<Report> {
     let found = |of: &Arc<Runtime>| Found { language: of.language().to_owned(), version: of.version().to_owned() };
     let missing = |of: &Absent| Missing { language: of.language.clone(), reason: of.reason.clone() };
     let languages = catalogue.installed().iter().map(found).collect();
-    Ok(Report { ready, host, languages, missing: catalogue.absent().iter().map(missing).collect(), advice })
+    Ok(Report { ready, isolation_met, host, languages, missing: catalogue.absent().iter().map(missing).collect(), advice })
 }
 
 fn about(host: &HostReport) -> Vec<String> {
@@ -93,7 +100,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Some(host) => {
-                let short_of = if self.ready { "" } else { " (less than is required)" };
+                let short_of = if self.isolation_met { "" } else { " (less than is required)" };
                 let cgroups = match host.cgroups {
                     CgroupVersion::V2 => "v2",
                     CgroupVersion::V1 => "v1",

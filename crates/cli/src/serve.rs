@@ -1,8 +1,7 @@
 //! `greenroom serve`.
 
-use std::process::ExitCode;
+use std::{io, net::SocketAddr, process::ExitCode};
 
-use anyhow::Context;
 use greenroom_gateway::Gateway;
 use greenroom_runtimes::Elevation;
 use tokio::{
@@ -21,12 +20,16 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     // First, because it fails soonest: before any process is started.
-    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
-        format!("cannot listen on {}: is another server there? Choose another address with --listen", settings.listen)
-    })?;
+    let listener = match TcpListener::bind(settings.listen).await {
+        Ok(listener) => listener,
+        Err(error) => return Err(cannot_listen(settings.listen, error)),
+    };
     let (stop, cut) = signals()?;
     let for_catalogue = settings.clone();
     let catalogue = tokio::task::spawn_blocking(move || start::catalogue(&for_catalogue, Elevation::Never)).await??;
+    for warning in settings.idle_overrides(&catalogue) {
+        tracing::warn!("{warning}");
+    }
     let local = start::local(&settings, &catalogue).await?;
     let host = local.host();
     for note in &host.notes {
@@ -59,6 +62,17 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     served?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to do depends on why.
+fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let what = match error.kind() {
+        io::ErrorKind::AddrInUse => "another server has this port; end it, or choose another with --listen",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose another with --listen",
+        io::ErrorKind::PermissionDenied => "ports below 1024 are root's; choose a higher one with --listen",
+        _ => "choose another with --listen",
+    };
+    anyhow::Error::new(error).context(format!("cannot listen on {address}: {what}"))
 }
 
 /// SIGTERM or SIGINT: stop in good order (the first token); once more: at once (the second).

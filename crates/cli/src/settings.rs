@@ -2,7 +2,12 @@
 
 mod raw;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use greenroom_core::{DiskLimits, Limits, Profile, RelativePath};
 use greenroom_gateway::GatewayConfig;
@@ -185,7 +190,10 @@ impl Settings {
             })?;
         let require = match raw.isolation.require.as_str() {
             "auto" => None,
-            name => Some(name.parse().map_err(|error| bad("isolation.require", format!("{error}")))?),
+            "full" => Some(Profile::Full),
+            "rootless" => Some(Profile::Rootless),
+            "restricted" => Some(Profile::Restricted),
+            other => return Err(bad("isolation.require", format!("is {other:?}: expected auto, full, rootless or restricted"))),
         };
         let network = match raw.isolation.network.as_str() {
             "none" => Network::None,
@@ -275,6 +283,17 @@ impl Settings {
             "packages.admin" => self.gateway.package_admin.to_string(),
             _ => return None,
         })
+    }
+
+    /// Limits of languages that are none: no error, because definitions come and go, but nobody means them.
+    pub fn idle_overrides(&self, catalogue: &Catalogue) -> Vec<String> {
+        let known: BTreeSet<String> = catalogue.packages().into_iter().map(|package| package.language).collect();
+        let idle = self.gateway.languages.keys().filter(|name| !known.contains(*name));
+        idle.map(|name| match catalogue.resolve(name, "*") {
+            Some(runtime) => format!("limits.languages.{name} does not count: the language's own name is {}", runtime.language()),
+            None => format!("limits.languages.{name} does not count: there is no such language"),
+        })
+        .collect()
     }
 
     /// How to find languages.

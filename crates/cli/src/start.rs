@@ -5,6 +5,7 @@ use std::{fs, io};
 use anyhow::Context;
 use greenroom_backends::Local;
 use greenroom_runtimes::{Catalogue, Elevation};
+use rustix::fs::Access;
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::{LogFormat, Settings};
@@ -40,8 +41,17 @@ pub fn catalogue(settings: &Settings, elevation: Elevation) -> anyhow::Result<Ca
 
 /// The backend. The data directory is made if it is missing.
 pub async fn local(settings: &Settings, catalogue: &Catalogue) -> anyhow::Result<Local> {
-    let data = &settings.data_dir;
-    fs::create_dir_all(data)
-        .with_context(|| format!("the data directory {} cannot be made: name another with --data-dir", data.display()))?;
+    data_dir(settings)?;
     Ok(Local::start(settings.sandbox(catalogue)).await?)
+}
+
+/// Makes the data directory if it is missing, and sees that it can be used.
+pub fn data_dir(settings: &Settings) -> anyhow::Result<()> {
+    let data = &settings.data_dir;
+    let made = fs::create_dir_all(data);
+    // Of the real user, which is the same: nobody runs this set-uid.
+    let usable = made.and_then(|()| Ok(rustix::fs::access(data, Access::WRITE_OK | Access::EXEC_OK)?));
+    usable.with_context(|| {
+        format!("the data directory {} cannot be made or written: name another with --set data_dir=DIR", data.display())
+    })
 }

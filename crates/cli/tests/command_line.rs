@@ -229,3 +229,31 @@ impl Drop for Running {
         _ = self.0.wait();
     }
 }
+
+#[test]
+fn a_server_that_cannot_start_says_why_and_what_to_do() {
+    let place = Place::new(&[("file", "")]);
+    for (arguments, says) in [
+        // An address for documentation (RFC 5737), which is no machine's.
+        (&["--listen", "192.0.2.1:2000"][..], "no such address"),
+        (&["--listen", "127.0.0.1:0", "--data-dir", "file"], "the data directory file cannot be made or written"),
+        (&["--listen", "127.0.0.1:0", "--data-dir", "/proc/none"], "--set data_dir=DIR"),
+        (&["--require-isolation", "most"], "isolation.require is \"most\": expected auto, full, rootless or restricted"),
+    ] {
+        let output = place.greenroom(&[&["serve"], arguments].concat());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(says), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn doctor_looks_at_the_host_even_without_a_data_directory() {
+    let place = Place::new(&[]);
+    let output = place.greenroom(&["doctor", "--json", "--set", "data_dir=/proc/none"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["ready"], output.status.code()), (&false.into(), Some(1)));
+    assert!(report["advice"].to_string().contains("the data directory /proc/none"), "{report}");
+    let with_one: Value = serde_json::from_slice(&place.greenroom(&["doctor", "--json"]).stdout).unwrap();
+    assert_eq!(report["isolation_met"], with_one["isolation_met"]);
+}

@@ -1,4 +1,5 @@
 use greenroom_core::Limits;
+use greenroom_runtimes::{Catalogue, Elevation};
 
 use super::*;
 
@@ -53,7 +54,7 @@ fn values_that_cannot_be_are_refused_by_name_and_origin() {
     for (key, value, says) in [
         ("limits.run.wall_ms", "0", "must be above 0"),
         ("limits.run.wall_ms", "soon", "whole number"),
-        ("isolation.require", "strong", "unknown isolation profile"),
+        ("isolation.require", "strong", "expected auto, full, rootless or restricted"),
         ("isolation.network", "host", "expected none or loopback"),
         ("isolation.uid_first", "0", "at least 1000"),
         ("limits.disk.bytes", "999999999999", "must be below"),
@@ -157,4 +158,12 @@ fn package_administration_is_off_where_others_can_reach_the_server() {
     assert!(with("", &[], &[]).unwrap().settings.gateway.package_admin);
     assert!(!with("", &[], &[("listen", "0.0.0.0:2000")]).unwrap().settings.gateway.package_admin);
     assert!(with("", &[], &[("listen", "0.0.0.0:2000"), ("packages.admin", "true")]).unwrap().settings.gateway.package_admin);
+}
+
+#[test]
+fn limits_of_languages_that_are_none_are_told_about() {
+    let file = "[limits.languages.nope]\nrun_wall_ms = 1\n[limits.languages.python]\nrun_wall_ms = 1\n";
+    let settings = with(file, &[], &[]).unwrap().settings;
+    let catalogue = Catalogue::discover(&settings.discovery(Elevation::Never)).unwrap();
+    assert_eq!(settings.idle_overrides(&catalogue), ["limits.languages.nope does not count: there is no such language"]);
 }
