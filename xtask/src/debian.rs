@@ -9,7 +9,7 @@ use crate::{
     step::{root, run},
 };
 
-/// The packages of the languages marked `base = true`. C is one of them, and with it the linker that Rust needs.
+/// The packages of the languages marked `base = true`. (The linker that Rust needs is here already: it linked us.)
 pub fn base_languages() -> Result<Vec<String>> {
     let mut packages = BTreeSet::new();
     for entry in std::fs::read_dir(root().join("runtimes")).context("cannot list runtimes/")? {

@@ -65,7 +65,7 @@ fn up(arguments: &[String]) -> Result<()> {
             _ => bail!("unknown or incomplete argument {argument}\n{USAGE}"),
         }
     }
-    debian::install(&debian::base_languages()?, "the base set of languages, and what Rust needs to link")?;
+    debian::install(&debian::base_languages()?, "the base set of languages")?;
     run("building the server", cargo(&["build", "--release", "--package", "greenroom"]))?;
     if !stay {
         return Ok(());
