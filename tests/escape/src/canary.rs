@@ -45,9 +45,17 @@ impl Canary {
         Ok(Self { tcp, abstract_socket, abstract_name, path_socket, socket, directory })
     }
 
+    /// The TCP listener's port.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn port(&self) -> Result<u16> {
+        Ok(self.tcp.local_addr()?.port())
+    }
+
     /// Tells a program where the canaries are: `@PORT@`, `@ABSTRACT@`, `@SOCKET@` and `@FILE@` in its text.
     pub fn name_in(&self, text: &str) -> String {
-        let port = self.tcp.local_addr().map_or(0, |address| address.port());
+        let port = self.port().unwrap_or_default();
         text.replace("@PORT@", &port.to_string())
             .replace("@ABSTRACT@", &self.abstract_name)
             .replace("@SOCKET@", &self.socket.display().to_string())

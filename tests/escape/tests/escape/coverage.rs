@@ -15,6 +15,7 @@ pub fn of(groups: &[(&str, Group)], coded: &[&str]) -> Result<()> {
         of_group.case.iter().for_each(|case| meet(&case.name, "case"));
         of_group.request.iter().for_each(|request| meet(&request.name, "request"));
         of_group.deferred.iter().for_each(|deferred| meet(&deferred.name, "deferred"));
+        of_group.coded.iter().for_each(|name| meet(name, "announced"));
         let without_reason: Vec<_> =
             of_group.deferred.iter().filter(|deferred| deferred.reason.len() < 10).map(|d| &d.name).collect();
         ensure!(without_reason.is_empty(), "deferred without a reason: {without_reason:?}");
@@ -24,6 +25,9 @@ pub fn of(groups: &[(&str, Group)], coded: &[&str]) -> Result<()> {
         let row = row.splitn(3, "::").take(2).collect::<Vec<_>>().join("::");
         met.entry(row).or_default().push("coded");
     }
+    let silent: Vec<_> =
+        met.iter().filter(|(_, how)| how.contains(&"coded") != how.contains(&"announced")).map(|(row, _)| row).collect();
+    ensure!(silent.is_empty(), "the code and the lists `coded` of the groups do not agree: {silent:?}");
     let unmet: Vec<_> = catalogue.iter().filter(|row| !met.contains_key(*row)).collect();
     ensure!(unmet.is_empty(), "{} rows are neither tested nor deferred: {unmet:?}", unmet.len());
     let unknown: Vec<_> = met.keys().filter(|row| !catalogue.contains(*row)).collect();

@@ -5,11 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod api;
-mod clients;
 mod coverage;
 mod judge;
 mod neighbour;
 mod operations;
+mod programs;
 mod suite;
 
 use std::{process::ExitCode, sync::Arc};
@@ -26,7 +26,7 @@ fn main() -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let groups = greenroom_escape::groups()?;
-    let coded: Vec<Coded> = [clients::ROWS, api::ROWS, operations::ROWS].concat();
+    let coded: Vec<Coded> = [programs::ROWS, api::ROWS, operations::ROWS].concat();
     let complete = coverage::of(&groups, &coded.iter().map(|(row, _)| *row).collect::<Vec<_>>());
     let mut trials = vec![Trial::test("every_row_of_the_catalogue_is_a_test_or_has_a_reason", move || complete.map_err(failed))];
 

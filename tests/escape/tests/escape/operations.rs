@@ -1,192 +1,188 @@
-//! What happens to the machine when something of ours dies.
+//! What happens to the machine, and to the clients, when something of ours dies or runs short.
 
 use std::{
+    net::TcpStream,
     process::Command,
-    thread::sleep,
+    thread::{JoinHandle, sleep, spawn},
     time::{Duration, Instant},
 };
 
-use greenroom_contract::{Connection, Request, Server};
-use greenroom_escape::Host;
-use libtest_mimic::{Failed, Trial};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use greenroom_contract::{Connection, Request, Response, Server};
+use greenroom_escape::{Footprint, descendants, within};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::hello;
+use crate::{
+    Coded,
+    neighbour::hello,
+    suite::{Suite, own, program},
+};
 
-/// The promise: clean within this after anything of ours was killed.
-const CLEAN_WITHIN: Duration = Duration::from_secs(5);
+/// A client gets an answer, or is hung up on, within this: nobody waits for ever for something that died.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 
-/// The rows.
-pub const NAMES: &[&str] = &["daemon-kill9-midrun", "daemon-kill9-every-step", "fd-limit-daemon"];
+pub const ROWS: &[Coded] = &[
+    ("operations::daemon-kill9-midrun::server", kill_server),
+    ("operations::daemon-kill9-midrun::runner", kill_runner),
+    ("operations::daemon-kill9-midrun::drain", drain),
+    ("operations::daemon-kill9-every-step", crash_at_every_step),
+    ("operations::fd-limit-daemon", few_descriptors),
+];
 
-/// The tests; each has servers of its own.
-pub fn trials() -> Vec<Trial> {
-    vec![
-        Trial::test("operations::daemon-kill9-midrun::server", || kill_server()),
-        Trial::test("operations::daemon-kill9-midrun::runner", || kill_runner()),
-        Trial::test("operations::daemon-kill9-every-step", || crash_at_every_step()),
-        Trial::test("operations::fd-limit-daemon", || few_descriptors()),
-        Trial::test("operations::drain", || drain()),
-    ]
+/// A request whose answer is awaited elsewhere.
+fn client(host: &str, body: Value) -> JoinHandle<Result<Response>> {
+    let host = host.to_owned();
+    spawn(move || Connection::open(&host)?.send(&Request::new("POST", "/api/v2/execute").json(&body)))
 }
 
-fn own(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Server, Failed> {
-    Ok(Server::own(arguments, environment)?.map_err(|none| none.0)?)
+/// Programs that leave children and sleep.
+fn sleepers(server: &Server, count: usize) -> Vec<JoinHandle<Result<Response>>> {
+    (0..count).map(|_| client(server.host(), program("bash", "(setsid sleep 9 &); sleep 2.9 & sleep 2.9"))).collect()
 }
 
-/// Programs that sleep, from connections that stay open.
-fn sleepers(server: &Server, count: usize) -> Vec<std::thread::JoinHandle<()>> {
-    let body = json!({ "language": "bash", "version": "*", "files": [{ "content": "sleep 2.9 & sleep 2.9" }] });
-    let start = |_| {
-        let (host, body) = (server.host().to_owned(), body.clone());
-        std::thread::spawn(move || {
-            // Whatever the answer is, or that there is none.
-            let _answer = Connection::open(&host)
-                .and_then(|mut connection| connection.send(&Request::new("POST", "/api/v2/execute").json(&body)));
-        })
-    };
-    (0..count).map(start).collect()
+fn footprint(server: &Server) -> Result<Footprint> {
+    let pid = server.pid().context("the server is not ours")?;
+    within(Duration::from_secs(5), || Footprint::of(pid))
 }
 
-/// Nothing of ours is left but what was there before.
-fn clean(cgroups_before: &[String]) -> Result<(), Failed> {
-    let deadline = Instant::now() + CLEAN_WITHIN;
-    loop {
-        let (programs, cgroups) = (Host::programs(), Host::cgroups());
-        let new: Vec<&String> = cgroups.iter().filter(|path| !cgroups_before.contains(path)).collect();
-        if programs.is_empty() && new.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(format!("left after {CLEAN_WITHIN:?}: programs {programs:?}, cgroups {new:?}").into());
-        }
-        sleep(Duration::from_millis(50));
-    }
+fn await_programs(footprint: &Footprint, count: usize) -> Result<()> {
+    within(Duration::from_secs(5), || {
+        let programs = footprint.programs();
+        if programs.len() >= count { Ok(()) } else { bail!("only {programs:?} run, nothing that could be left") }
+    })
 }
 
-fn kill_server() -> Result<(), Failed> {
-    let (before, host) = (Host::cgroups(), Host::look()?);
-    let server = own(&["--set", "admission.max_concurrent=8"], &[])?;
+fn kill_server(_: &Suite) -> Result<()> {
+    let server = own(&["--set", "admission.max_concurrent=8", "--set", "sandboxes.max=20"], &[])?;
+    let footprint = footprint(&server)?;
     let clients = sleepers(&server, 8);
-    sleep(Duration::from_millis(500));
-    if Host::programs().is_empty() {
-        return Err("nothing runs that could be left".into());
-    }
+    await_programs(&footprint, 16)?;
     server.kill()?;
-    clean(&before)?;
+    footprint.is_gone()?;
     for client in clients {
-        client.join().map_err(|_| "a client panicked")?;
+        let answer = client.join().map_err(|_| anyhow!("a client panicked"))?;
+        ensure!(answer.is_err(), "answered by a dead server: {answer:?}");
     }
-    Ok(host.is_unchanged()?)
+    Ok(())
 }
 
-/// The server's child: its runner.
-fn runner_of(server: &Server) -> Result<Pid, Failed> {
-    let parent = server.pid().ok_or("the server is not ours")?;
-    let children = Command::new("ps").args(["-o", "pid=", "--ppid", &parent.to_string()]).output()?;
-    let pid: i32 = String::from_utf8_lossy(&children.stdout).trim().lines().next().ok_or("no runner")?.trim().parse()?;
-    Ok(Pid::from_raw(pid).ok_or("no pid")?)
-}
-
-fn kill_runner() -> Result<(), Failed> {
-    let before = Host::cgroups();
-    let server = own(&["--set", "admission.max_concurrent=4"], &[])?;
+fn kill_runner(_: &Suite) -> Result<()> {
+    let server = own(&["--set", "admission.max_concurrent=4", "--set", "sandboxes.max=12"], &[])?;
+    let before = footprint(&server)?;
     let clients = sleepers(&server, 4);
-    sleep(Duration::from_millis(500));
-    kill_process(runner_of(&server)?, Signal::KILL)?;
+    await_programs(&before, 8)?;
+    let runner = before.runner().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).context("no runner")?;
+    kill_process(runner, Signal::KILL)?;
     for client in clients {
-        client.join().map_err(|_| "a client panicked")?;
+        let answer = client.join().map_err(|_| anyhow!("a client panicked"))??;
+        // Our fault, and said so; never a verdict about the program.
+        ensure!(answer.status >= 500 || answer.json()["run"]["status"] == "XX", "{} {}", answer.status, answer.text());
     }
-    let deadline = Instant::now() + CLEAN_WITHIN;
-    while let Err(error) = hello(&server) {
-        if Instant::now() > deadline {
-            return Err(error);
-        }
-        sleep(Duration::from_millis(50));
-    }
+    within(Duration::from_secs(5), || hello(server.host(), "again"))?;
+    within(Duration::from_secs(5), || {
+        let left = before.programs();
+        if left.is_empty() { Ok(()) } else { bail!("programs of the dead runner are left: {left:?}") }
+    })?;
+    let after = footprint(&server)?;
     server.stop()?;
-    clean(&before)
+    after.is_gone()?;
+    before.is_gone()
 }
 
-fn crash_at_every_step() -> Result<(), Failed> {
-    let before = Host::cgroups();
-    let binary = std::env::var_os("GREENROOM_BIN").map(std::path::PathBuf::from).or_else(|| {
-        let suite = std::env::current_exe().ok()?;
-        Some(suite.parent()?.parent()?.join("greenroom"))
-    });
-    let steps = Command::new(binary.ok_or("no binary")?).args(["runner", "--crash-points"]).output()?;
-    for step in String::from_utf8(steps.stdout)?.lines() {
-        // Some crash the runner before it is ready: then there is no server, and that is its answer.
-        if let Ok(Ok(server)) =
-            Server::own(&["--set", "sandboxes.ready=1", "--set", "sandboxes.max=2"], &[("GREENROOM_CRASH_AT", step)])
-        {
-            let host = server.host().to_owned();
-            let body = json!({ "language": "bash", "version": "*", "files": [{ "content": "echo hello" }] });
-            let client = std::thread::spawn(move || {
-                Connection::open(&host)
-                    .and_then(|mut connection| connection.send(&Request::new("POST", "/api/v2/execute").json(&body)))
-                    .is_ok()
-            });
-            let deadline = Instant::now() + Duration::from_secs(2);
-            while !client.is_finished() && Instant::now() < deadline {
-                sleep(Duration::from_millis(20));
-            }
-            server.kill()?;
-            client.join().map_err(|_| "the client panicked")?;
+/// The names that the binary gives the steps.
+fn steps(suite: &Suite) -> Result<Vec<String>> {
+    let binary = format!("/proc/{}/exe", suite.pid()?);
+    let output = Command::new(binary).args(["runner", "--crash-points"]).output()?;
+    let steps: Vec<_> = String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect();
+    ensure!(steps.len() > 20, "the binary names {} steps", steps.len());
+    Ok(steps)
+}
+
+fn crash_at_every_step(suite: &Suite) -> Result<()> {
+    let mut wrong = Vec::new();
+    for step in steps(suite)? {
+        if let Err(error) = crash_at(&step) {
+            wrong.push(format!("{step}: {error:#}"));
         }
-        clean_after(step, &before)?;
     }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // And from all of it a start without crashes recovers.
     let server = own(&[], &[])?;
-    let well = hello(&server);
+    let (footprint, well) = (footprint(&server)?, hello(server.host(), "after all crashes"));
     server.stop()?;
     well?;
-    clean(&before)
+    footprint.is_gone()
 }
 
-/// A crash of the runner itself leaves empty directories, which the next start sweeps.
-fn clean_after(step: &str, before: &[String]) -> Result<(), Failed> {
-    if clean_quickly(before) {
+fn crash_at(step: &str) -> Result<()> {
+    let begun = Instant::now();
+    let small = ["--set", "sandboxes.ready=1", "--set", "sandboxes.max=2", "--set", "admission.max_concurrent=1"];
+    // Some steps are taken before there is a server at all; its answer is then that it does not start.
+    let Ok(server) = own(&small, &[("GREENROOM_CRASH_AT", step)]) else {
+        ensure!(begun.elapsed() < ANSWERED_WITHIN, "a start that cannot succeed hung");
         return Ok(());
+    };
+    let pid = server.pid().context("the server is not ours")?;
+    let footprint = Footprint::of(pid);
+    let client = client(server.host(), program("bash", "echo hello"));
+    let answered = within(ANSWERED_WITHIN, || if client.is_finished() { Ok(()) } else { bail!("a client hangs") });
+    let below = descendants(pid);
+    let stopped = server.stop();
+    answered?;
+    stopped?;
+    if let Ok(answer) = client.join().map_err(|_| anyhow!("the client panicked"))? {
+        let fault = answer.status >= 500
+            || answer.status == 429
+            || ["run", "compile"].iter().any(|stage| answer.json()[stage]["status"] == "XX");
+        ensure!(fault || answer.text().contains("hello"), "a crash of ours became a verdict: {}", answer.text());
     }
-    own(&[], &[])?.stop()?;
-    clean(before).map_err(|error| format!("after a crash at {step}: {error:?}").into())
+    if let Ok(footprint) = footprint {
+        footprint.is_gone()?;
+    }
+    within(Duration::from_secs(5), || {
+        let left: Vec<_> = below.iter().filter(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists()).collect();
+        if left.is_empty() { Ok(()) } else { bail!("processes are left: {left:?}") }
+    })
 }
 
-fn clean_quickly(before: &[String]) -> bool {
-    let deadline = Instant::now() + Duration::from_millis(500);
-    while Instant::now() < deadline {
-        if Host::programs().is_empty() && Host::cgroups().iter().all(|path| before.contains(path)) {
-            return true;
-        }
-        sleep(Duration::from_millis(20));
-    }
-    false
-}
-
-fn few_descriptors() -> Result<(), Failed> {
+fn few_descriptors(_: &Suite) -> Result<()> {
     let server = own(&[], &[])?;
-    let pid = server.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw).ok_or("no pid")?;
-    let open = std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero()))?.count() as u64;
-    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(open + 20), maximum: Some(open + 20) })?;
-    let crowd: Vec<_> = (0..200).filter_map(|_| std::net::TcpStream::connect(server.host()).ok()).collect();
-    sleep(Duration::from_millis(300));
+    let pid = server.pid().context("the server is not ours")?;
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no pid")?;
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64;
+    prlimit(Some(process), Resource::Nofile, Rlimit { current: Some(open + 20), maximum: Some(open + 20) })?;
+    let crowd: Vec<_> = (0..500).filter_map(|_| TcpStream::connect(server.host()).ok()).collect();
+    let before = processor_time(pid)?;
+    sleep(Duration::from_secs(1));
+    let spent = processor_time(pid)? - before;
     drop(crowd);
-    sleep(Duration::from_millis(300));
-    let well = hello(&server);
+    let well = within(Duration::from_secs(10), || hello(server.host(), "after the crowd"));
+    let footprint = footprint(&server)?;
     server.stop()?;
-    well
+    well?;
+    footprint.is_gone()?;
+    // Ticks of 10 ms: a loop that spins takes a hundred.
+    ensure!(spent < 50, "the server spent {spent} ticks of a second on connections that it cannot accept");
+    Ok(())
 }
 
-fn drain() -> Result<(), Failed> {
+/// User and system time of a process, in ticks (proc(5), /proc/pid/stat, fields 14 and 15).
+fn processor_time(pid: u32) -> Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = stat.rsplit(')').next().context("no stat")?.split_whitespace();
+    fields.skip(11).take(2).map(|field| Ok(field.parse::<u64>()?)).sum()
+}
+
+/// SIGTERM: what runs may finish.
+fn drain(_: &Suite) -> Result<()> {
     let server = own(&[], &[])?;
-    let host = server.host().to_owned();
-    let running = std::thread::spawn(move || {
-        let body = json!({ "language": "bash", "version": "*", "files": [{ "content": "sleep 1; echo finished" }] });
-        Connection::open(&host).and_then(|mut connection| connection.send(&Request::new("POST", "/api/v2/execute").json(&body)))
-    });
-    sleep(Duration::from_millis(300));
+    let footprint = footprint(&server)?;
+    let running =
+        client(server.host(), json!({"language": "bash", "version": "*", "files": [{"content": "sleep 1; echo finished"}]}));
+    await_programs(&footprint, 1)?;
     server.stop()?;
-    let answer = running.join().map_err(|_| "the client panicked")??.text();
-    if answer.contains("finished") { Ok(()) } else { Err(answer.into()) }
+    let answer = running.join().map_err(|_| anyhow!("the client panicked"))??.text();
+    ensure!(answer.contains("finished"), "{answer}");
+    footprint.is_gone()
 }

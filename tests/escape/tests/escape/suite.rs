@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use greenroom_contract::{Connection, Request, Response, Server};
 use greenroom_escape::{Canary, Case, Exchange, Footprint, Host, SECRET, SECRET_NAME};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use crate::{
 const HEAD_START: Duration = Duration::from_millis(400);
 
 pub struct Suite {
-    server: Server,
+    pub server: Server,
     pub canary: Canary,
     footprint: Footprint,
     languages: Vec<String>,
@@ -57,24 +57,9 @@ impl Suite {
         self.server.pid().context("the server is not ours")
     }
 
-    /// The server's processes and cgroups.
-    pub fn footprint(&self) -> &Footprint {
-        &self.footprint
-    }
-
-    /// What the server has logged.
-    pub fn log(&self) -> String {
-        self.server.log()
-    }
-
     /// Whether a language can be used here.
     pub fn has(&self, language: &str) -> bool {
         self.languages.iter().any(|installed| installed == language)
-    }
-
-    /// All languages.
-    pub fn languages(&self) -> &[String] {
-        &self.languages
     }
 
     /// Runs one case between the oracles.
@@ -183,30 +168,19 @@ impl Suite {
     }
 
     /// `POST /api/v2/execute`.
-    pub fn execute(&self, body: &Value) -> Result<Response> {
+    fn execute(&self, body: &Value) -> Result<Response> {
         self.send(&Request::new("POST", "/api/v2/execute").json(body))
     }
 
-    /// Runs a program with further fields, and gives the answer's body.
-    pub fn run(&self, language: &str, source: &str, fields: &Value) -> Result<Value> {
-        let mut body = json!({"language": language, "version": "*", "files": [{"content": source}]});
-        for (name, value) in fields.as_object().into_iter().flatten() {
-            body[name] = value.clone();
-        }
-        let response = self.execute(&body)?;
-        ensure!(response.status == 200, "HTTP {}: {}", response.status, response.text());
-        Ok(response.json())
-    }
-
     /// Sends a request on a connection of its own.
-    pub fn send(&self, request: &Request) -> Result<Response> {
+    fn send(&self, request: &Request) -> Result<Response> {
         Connection::open(self.host())?.send(request)
     }
 
     /// After everything: the server is the one that was started, and its log says nothing that it should not.
     pub fn verdict(&self) -> Result<()> {
         ensure!(Path::new(&format!("/proc/{}", self.pid()?)).exists(), "the server is gone");
-        let log = self.log();
+        let log = self.server.log();
         ensure!(!log.contains(SECRET), "the secret is in the log");
         ensure!(!log.contains("panicked"), "the server panicked:\n{log}");
         // Colours of the log's own are off where it is a file.
@@ -231,4 +205,43 @@ pub fn server(environment: &[(&str, &str)]) -> Result<Option<Server>> {
             Ok(None)
         }
     }
+}
+
+/// A server of one's own with these arguments.
+pub fn own(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Server> {
+    Server::own(arguments, environment)?.map_err(|unavailable| anyhow!(unavailable.0))
+}
+
+pub fn check(holds: bool, what: impl std::fmt::Display) -> Result<()> {
+    if holds { Ok(()) } else { Err(anyhow!(what.to_string())) }
+}
+
+pub fn program(language: &str, source: &str) -> Value {
+    json!({ "language": language, "version": "*", "files": [{ "content": source }] })
+}
+
+pub fn with_files(language: &str, files: &[(&str, &str)]) -> Value {
+    let files: Vec<Value> = files.iter().map(|(name, content)| json!({ "name": name, "content": content })).collect();
+    json!({ "language": language, "version": "*", "files": files })
+}
+
+/// Refused with a message, nothing run.
+pub fn refused(server: &Server, body: &Value) -> Result<()> {
+    let response = server.send(&Request::new("POST", "/api/v2/execute").json(body))?;
+    let message = response.json()["message"].as_str().unwrap_or_default().to_owned();
+    check(response.status == 400 && !message.is_empty(), format!("{body} was answered {}: {}", response.status, response.text()))
+}
+
+pub fn stdout_of(server: &Server, body: &Value) -> Result<String> {
+    let answer = execute(server, body)?;
+    let stdout = answer["run"]["stdout"].as_str().unwrap_or_default().trim().to_owned();
+    check(answer["run"]["status"].is_null(), format!("{answer:#}"))?;
+    Ok(stdout)
+}
+
+/// Runs a program, and gives the answer's body.
+pub fn execute(server: &Server, body: &Value) -> Result<Value> {
+    let response = server.send(&Request::new("POST", "/api/v2/execute").json(body))?;
+    ensure!(response.status == 200, "HTTP {}: {}", response.status, response.text());
+    Ok(response.json())
 }

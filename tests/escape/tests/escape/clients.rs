@@ -1,3 +1,0 @@
-use crate::Coded;
-
-pub const ROWS: &[Coded] = &[];
