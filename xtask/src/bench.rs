@@ -8,7 +8,7 @@ mod report;
 mod server;
 mod work;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use self::{
     load::Samples,
@@ -37,18 +37,24 @@ struct Extent {
 const FULL: Extent = Extent { rounds: 5, runs: 200, endurance: 10_000 };
 const QUICK: Extent = Extent { rounds: 2, runs: 40, endurance: 500 };
 
-/// Measures everything and writes `bench/RESULTS.md`.
-pub fn bench(quick: bool) -> Result<()> {
+/// Measures and writes `bench/RESULTS.md`. With words: only the work whose name has one of them, and nothing is written.
+pub fn bench(arguments: &[String]) -> Result<()> {
+    let (options, words): (Vec<&String>, Vec<&String>) = arguments.iter().partition(|argument| argument.starts_with('-'));
+    let quick = options.iter().any(|option| *option == "--quick");
+    if let Some(unknown) = options.iter().find(|option| **option != "--quick") {
+        bail!("unknown option {unknown}: there is only --quick");
+    }
+    let chosen = |work: &Work| words.is_empty() || words.iter().any(|word| work.name.contains(word.as_str()));
     let extent = if quick { QUICK } else { FULL };
     debian::install(&debian::base_languages()?, "the languages that are measured")?;
     debian::install(&["bubblewrap".to_owned()], "the sandbox that we are compared with")?;
     run("building the release binary", cargo(&["build", "--release", "--package", "greenroom"]))?;
     let scratch = root().join("target/bench");
     std::fs::create_dir_all(&scratch)?;
-    let mut report = Report::new(quick)?;
+    let mut report = Report::new(quick, work::busy_percent()?)?;
     let server = Server::start(&root().join("target/release/greenroom"), &scratch)?;
     report.ready(server.ready_ms, server.memory_kib()?);
-    for work in work::all(&scratch)? {
+    for work in work::all(&scratch)?.into_iter().filter(chosen) {
         for concurrency in CONCURRENCY {
             println!("== {} at concurrency {concurrency}", work.name);
             let row = measure(&work, &server, concurrency, &extent)
@@ -56,6 +62,9 @@ pub fn bench(quick: bool) -> Result<()> {
             println!("{}", row.summary());
             report.row(row);
         }
+    }
+    if !words.is_empty() {
+        return server.stop();
     }
     println!("== {} executions, looking for growth", extent.endurance);
     let native = work::native(&scratch)?;

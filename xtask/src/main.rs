@@ -18,8 +18,9 @@ cargo xtask up [--listen ADDR:PORT] [--data-dir DIR] [--no-serve]
 cargo xtask test        install what the tests need, and run all of them
 cargo xtask ci          tidy, formatting, lints, tests: what CI runs
 cargo xtask tidy        the rules that no compiler checks
-cargo xtask bench [--quick]
-                        measure against bare processes and bubblewrap; writes bench/RESULTS.md
+cargo xtask bench [--quick] [WORD…]
+                        measure against bare processes and bubblewrap; writes bench/RESULTS.md,
+                        unless words choose some of the work
 ";
 
 fn main() -> ExitCode {
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
         Some("test") => test(),
         Some("ci") => ci(),
         Some("tidy") => tidy::tidy(),
-        Some("bench") => bench::bench(arguments.iter().any(|argument| argument == "--quick")),
+        Some("bench") => bench::bench(&arguments[1..]),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
@@ -82,23 +83,26 @@ fn up(arguments: &[String]) -> Result<()> {
 /// Everything is built once, in the dev profile, and driven from there.
 fn test() -> Result<()> {
     debian::install(&debian::base_languages()?, "the languages that the tests run programs in")?;
-    run("building the binary that the suites drive", cargo(&["build", "--package", "greenroom"]))?;
-    let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
-    if std::env::var_os("CI").is_some() {
-        // Here a test that cannot make a namespace fails instead of skipping.
-        tests.env("GREENROOM_MUST_WORK", "1");
-    }
-    let tested = run("running all tests", tests);
-    let greenroom = root().join("target/debug/greenroom");
+    // The command line's tests bring the binary along, with the features that the tests have: a `cargo build` of its own
+    // would compile tokio, and everything above it, a second time.
+    run("building the tests and the binary that they drive", cargo(&["test", "--workspace", "--no-run"]))?;
     let scratch = root().join("target/self-test");
     let self_test = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(&greenroom);
+        let mut command = std::process::Command::new(root().join("target/debug/greenroom"));
         command.args(["--set", &format!("data_dir={}", scratch.display()), "runtimes", "test"]).args(arguments);
         command
     };
     let base = run("running the self-tests of the base languages", self_test(&["--base"]));
-    let all = run("running the self-tests of every installed language", self_test(&[]));
-    tested.and(base).and(all)
+    let installed = run("running the self-tests of every installed language", self_test(&["--installed"]));
+    // Not nextest: the suites start one server for all their rows, and nextest would start one for each.
+    let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    if std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false") {
+        // Here a test that cannot make a namespace fails instead of skipping.
+        tests.env("GREENROOM_MUST_WORK", "1");
+    }
+    // Last, so that the output ends with the tests' own summary.
+    let tested = run("running all tests", tests);
+    base.and(installed).and(tested)
 }
 
 fn ci() -> Result<()> {

@@ -42,14 +42,15 @@ impl Samples {
 
 /// Starts processes, one after the other in each worker. `std` uses posix_spawn(3).
 pub fn bare(steps: &[Step], workers: usize, runs: usize) -> Result<Samples> {
-    spread(workers, runs, || {
+    spread(workers, runs, |worker| {
+        let commands: Vec<(&Step, Vec<String>)> = steps.iter().map(|step| (step, step.argv_of(worker))).collect();
         Ok(move || {
-            for step in steps {
-                let mut command = Command::new(&step.argv[0]);
-                command.args(&step.argv[1..]).current_dir(&step.directory).stdin(Stdio::null());
-                let output = command.output().with_context(|| format!("{:?}", step.argv))?;
-                ensure!(output.status.success(), "{:?}: {}", step.argv, String::from_utf8_lossy(&output.stderr));
-                ensure!(!step.prints || output.stdout == EXPECTED.as_bytes(), "{:?} printed {:?}", step.argv, output.stdout);
+            for (step, argv) in &commands {
+                let mut command = Command::new(&argv[0]);
+                command.args(&argv[1..]).current_dir(&step.directory).stdin(Stdio::null());
+                let output = command.output().with_context(|| format!("{argv:?}"))?;
+                ensure!(output.status.success(), "{argv:?}: {}", String::from_utf8_lossy(&output.stderr));
+                ensure!(!step.prints || output.stdout == EXPECTED.as_bytes(), "{argv:?} printed {:?}", output.stdout);
             }
             Ok(())
         })
@@ -64,7 +65,7 @@ pub fn over_http(address: &str, work: &Work, workers: usize, runs: usize) -> Res
         work.request
     );
     let request = &request;
-    spread(workers, runs, || {
+    spread(workers, runs, |_| {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         let mut answer = Vec::new();
@@ -102,7 +103,7 @@ fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<()> {
 /// Shares `runs` among workers; each makes its own state first, outside the measured time.
 fn spread<F, R>(workers: usize, runs: usize, make: F) -> Result<Samples>
 where
-    F: Fn() -> Result<R> + Sync,
+    F: Fn(usize) -> Result<R> + Sync,
     R: FnMut() -> Result<()>,
 {
     let begin = std::sync::Barrier::new(workers + 1);
@@ -111,7 +112,7 @@ where
             .map(|worker| {
                 let (begin, make) = (&begin, &make);
                 scope.spawn(move || -> Result<Vec<u64>> {
-                    let made = make();
+                    let made = make(worker);
                     begin.wait();
                     let mut one = made?;
                     let share = runs / workers + usize::from(worker < runs % workers);

@@ -24,11 +24,11 @@ pub struct Server {
 pub struct Footprint {
     /// Proportional set size of server and runner and slots, KiB.
     pub memory_kib: u64,
-    /// Open descriptors of the server.
+    /// Open descriptors of all of them.
     pub descriptors: usize,
-    /// Directories of cgroups below ours.
+    /// Directories of cgroups, in all hierarchies, of this server alone.
     pub cgroups: usize,
-    /// Mounts of the runner's namespace.
+    /// Mounts in the host's namespace and in the runner's.
     pub mounts: usize,
     /// Processes below the server.
     pub processes: usize,
@@ -85,9 +85,9 @@ impl Server {
         let runner = family.get(1).copied().context("the server has no runner")?;
         Ok(Footprint {
             memory_kib: self.memory_kib()?,
-            descriptors: fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count(),
-            cgroups: directories(Path::new("/sys/fs/cgroup"))?,
-            mounts: fs::read_to_string(format!("/proc/{runner}/mountinfo"))?.lines().count(),
+            descriptors: family.iter().filter_map(|pid| Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())).sum(),
+            cgroups: directories(Path::new("/sys/fs/cgroup"), &instance(&family)?)?,
+            mounts: mounts("self")? + mounts(&runner.to_string())?,
             processes: family.len(),
         })
     }
@@ -109,13 +109,30 @@ impl Drop for Server {
     }
 }
 
-fn directories(below: &Path) -> Result<usize> {
+fn mounts(process: &str) -> Result<usize> {
+    Ok(fs::read_to_string(format!("/proc/{process}/mountinfo"))?.lines().count())
+}
+
+/// The name of the directory that all of the instance's cgroups are below: other servers may be running.
+fn instance(family: &[u32]) -> Result<String> {
+    let names = family.iter().filter_map(|pid| {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        text.split(['/', '\n']).find(|part| part.starts_with("greenroom-")).map(str::to_owned)
+    });
+    names.into_iter().next().context("the server has no cgroup of its own")
+}
+
+/// Directories called `name` and those below them.
+fn directories(below: &Path, name: &str) -> Result<usize> {
     let mut count = 0;
+    // A cgroup may be removed while we look.
     let Ok(entries) = fs::read_dir(below) else { return Ok(0) };
     for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            count += 1 + directories(&entry.path())?;
+        let Ok(entry) = entry else { continue };
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let path = entry.path();
+            let ours = path.components().any(|part| part.as_os_str() == name);
+            count += usize::from(ours) + directories(&path, name)?;
         }
     }
     Ok(count)
