@@ -127,20 +127,23 @@ fn documents(files: &[String], complaints: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// Relative link targets, and words in backticks that begin as a path of ours does.
+/// What a path of ours begins with.
+const PLACES: [&str; 7] = ["crates/", "docs/", "runtimes/", "tests/", "bench/", "xtask/", ".ci/"];
+
+/// Relative link targets, and words that begin as a path of ours does: in backticks, or in a picture at the start of a line.
 fn named_paths(text: &str) -> BTreeSet<String> {
     let links = text
         .split("](")
         .skip(1)
         .filter_map(|rest| rest.split(')').next())
         .filter(|link| !link.contains("://") && !link.starts_with('#'));
-    let quoted = text.split('`').skip(1).step_by(2).filter(|word| {
-        let ours =
-            ["crates/", "docs/", "runtimes/", "tests/", "bench/", "xtask/", ".ci/"].iter().any(|start| word.starts_with(start));
-        ours && !word.contains(['<', '*', '{', ' ', '…', ':'])
-    });
+    let quoted = text.split('`').skip(1).step_by(2);
+    let drawn = text.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| word.ends_with(".rs"));
+    let named = quoted
+        .chain(drawn)
+        .filter(|word| PLACES.iter().any(|place| word.starts_with(place)) && !word.contains(['<', '*', '{', ' ', '…', ':']));
     links
-        .chain(quoted)
+        .chain(named)
         .map(|path| path.split('#').next().unwrap_or(path).trim_end_matches('/').to_owned())
         .filter(|path| !path.is_empty())
         .collect()
@@ -151,9 +154,10 @@ mod tests {
     use super::named_paths;
 
     #[test]
-    fn paths_are_found_in_links_and_backticks() {
+    fn paths_are_found_in_links_in_backticks_and_in_pictures() {
         let text =
-            "See [this](docs/a.md#part), [that](https://x.y/z) and `crates/core/src`, not `cargo x` or `runtimes/<language>/x`.";
-        assert_eq!(Vec::from_iter(named_paths(text)), ["crates/core/src", "docs/a.md"]);
+            "See [this](docs/a.md#part), [that](https://x.y/z) and `crates/core/src`, not `cargo x` or `runtimes/<language>/x`.
+                    crates/wire/src/lib.rs   translates\n  client -> server";
+        assert_eq!(Vec::from_iter(named_paths(text)), ["crates/core/src", "crates/wire/src/lib.rs", "docs/a.md"]);
     }
 }
