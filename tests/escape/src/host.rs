@@ -9,6 +9,10 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags},
+    io::Errno,
+};
 
 /// How long what a run leaves may take to go.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -106,20 +110,24 @@ pub struct Footprint {
     executable: (u64, u64),
     descriptors: usize,
     threads: usize,
+    /// Itself, and all below it when this was taken.
+    processes: Vec<u32>,
 }
 
 impl Footprint {
-    /// Of the server with this pid.
+    /// Of the server with this pid, now.
     ///
     /// # Errors
     /// Where it has no cgroups (yet).
     pub fn of(server: u32) -> Result<Self> {
         let meta = fs::metadata(format!("/proc/{server}/exe"))?;
-        let Some(instance) = descendants(server).into_iter().find_map(instance_of) else {
+        let mut processes = descendants(server);
+        let Some(instance) = processes.iter().copied().find_map(instance_of) else {
             bail!("the server {server} has no process in a cgroup of its own");
         };
         let (descriptors, threads) = held(server)?;
-        Ok(Self { server, instance, executable: (meta.dev(), meta.ino()), descriptors, threads })
+        processes.push(server);
+        Ok(Self { server, instance, executable: (meta.dev(), meta.ino()), descriptors, threads, processes })
     }
 
     /// The runner's pid.
@@ -141,6 +149,15 @@ impl Footprint {
             ours && fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|meta| (meta.dev(), meta.ino()) != self.executable)
         };
         pids().into_iter().filter(is_program).map(|pid| (pid, name_of(pid))).collect()
+    }
+
+    /// Of the programs that ran when this was taken, those that still run.
+    pub fn programs_of_then(&self) -> Vec<(u32, String)> {
+        let is_program = |pid: &&u32| {
+            **pid != self.server
+                && fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|meta| (meta.dev(), meta.ino()) != self.executable)
+        };
+        self.processes.iter().filter(is_program).map(|&pid| (pid, name_of(pid))).collect()
     }
 
     /// H0: no program is left, and the server holds no more than at first.
@@ -171,19 +188,24 @@ impl Footprint {
     /// What is left.
     pub fn is_gone(&self) -> Result<()> {
         within(PATIENCE, || {
-            let left: Vec<_> =
-                pids().into_iter().filter(|&pid| instance_of(pid).is_some_and(|name| name == self.instance)).collect();
+            let left: Vec<_> = self.processes.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect();
             if !left.is_empty() {
                 bail!(
-                    "H0: processes are left in {}: {:?}",
+                    "H0: processes of {} are left: {:?}",
                     self.instance,
-                    left.iter().map(|&pid| (pid, name_of(pid))).collect::<Vec<_>>()
+                    left.iter().map(|&&pid| (pid, name_of(pid))).collect::<Vec<_>>()
                 );
             }
+            // Another server may have taken the name by now: then it holds the lock on one of the directories.
             let dirs = cgroups(&self.instance);
-            if dirs.is_empty() { Ok(()) } else { bail!("H0: cgroups are left: {dirs:?}") }
+            if dirs.is_empty() || dirs.iter().any(|dir| is_locked(dir)) { Ok(()) } else { bail!("H0: cgroups are left: {dirs:?}") }
         })
     }
+}
+
+fn is_locked(dir: &str) -> bool {
+    let open = rustix::fs::open(dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    open.is_ok_and(|dir| rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK))
 }
 
 /// The cgroup directories of an instance, in every hierarchy.
