@@ -18,7 +18,7 @@ use self::{
 };
 use crate::{
     debian,
-    step::{cargo, root, run},
+    step::{release, root, run},
 };
 
 /// Requests in flight at once.
@@ -48,7 +48,7 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     let extent = if quick { QUICK } else { FULL };
     debian::install(&debian::base_languages()?, "the languages that are measured")?;
     debian::install(&["bubblewrap".to_owned()], "the sandbox that we are compared with")?;
-    run("building the release binary", cargo(&["build", "--release", "--package", "greenroom"]))?;
+    run("building the release binary", release())?;
     let scratch = root().join("target/bench");
     std::fs::create_dir_all(&scratch)?;
     let mut report = Report::new(quick, work::busy_percent()?)?;

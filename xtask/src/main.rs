@@ -10,7 +10,7 @@ use std::{os::unix::process::CommandExt, path::Path, process::ExitCode};
 
 use anyhow::{Result, bail};
 
-use crate::step::{cargo, root, run};
+use crate::step::{cargo, release, root, run};
 
 const USAGE: &str = "\
 cargo xtask up [--listen ADDR:PORT] [--data-dir DIR] [--no-serve]
@@ -67,7 +67,7 @@ fn up(arguments: &[String]) -> Result<()> {
         }
     }
     debian::install(&debian::base_languages()?, "the base set of languages")?;
-    run("building the server", cargo(&["build", "--release", "--package", "greenroom"]))?;
+    run("building the server", release())?;
     if !stay {
         return Ok(());
     }
