@@ -371,6 +371,10 @@ impl Slot {
             exec_at_us: run.exec_at_us.unwrap_or(ended_at_us),
             ended_at_us,
         };
+        if run.exec_at_us.is_none() && stopped.is_none() && !ended.out_of_memory && ended.failed.is_none() {
+            // It died before it became the program, and nothing of the program's can have caused that.
+            ended.failed = Some((Step::Exec, libc::EIO));
+        }
         if let (None, Some(limits)) = (stopped, run.limits) {
             // It ended by itself, but late: the clocks are looked at from time to time only.
             if ended.wall_us >= limits.wall_ms * 1000 {
