@@ -183,7 +183,11 @@ impl Layers {
         };
         let text = |text: &str| Value::String(text.to_owned());
         set("log.level", given.log_level.map(|level| text(if level == "none" { "off" } else { level })), "PISTON_LOG_LEVEL")?;
-        set("listen", given.port.map(|port| Value::String(format!("0.0.0.0:{port}"))), "PORT")?;
+        // PORT alone is everybody's: it must not open a server without authentication to the network. Beside a variable
+        // of Piston's own it means what it means there.
+        let moved = environment.keys().any(|name| name.starts_with("PISTON_"));
+        let port = given.port.filter(|_| moved).map(|port| Value::String(format!("0.0.0.0:{port}")));
+        set("listen", port, "PORT")?;
         set("listen", given.bind_address.as_deref().map(text), "PISTON_BIND_ADDRESS")?;
         set("data_dir", given.data_directory.as_deref().map(text), "PISTON_DATA_DIRECTORY")?;
         let network = given.disable_networking.map(|off| text(if off { "none" } else { "loopback" }));

@@ -167,3 +167,10 @@ fn limits_of_languages_that_are_none_are_told_about() {
     let catalogue = Catalogue::discover(&settings.discovery(Elevation::Never)).unwrap();
     assert_eq!(settings.idle_overrides(&catalogue), ["limits.languages.nope does not count: there is no such language"]);
 }
+
+#[test]
+fn a_port_counts_only_beside_a_variable_of_pistons() {
+    let listen = |environment: &[(&str, &str)]| with("", environment, &[]).unwrap().settings.listen.to_string();
+    assert_eq!(listen(&[("PORT", "3000")]), "127.0.0.1:2000");
+    assert_eq!(listen(&[("PORT", "3000"), ("PISTON_RUN_TIMEOUT", "2000")]), "0.0.0.0:3000");
+}
