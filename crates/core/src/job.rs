@@ -34,7 +34,7 @@ pub struct JobFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StageKind {
-    /// Turns sources into something that runs; it has no input.
+    /// Turns sources into something that runs; the request's input is not for it.
     Compile,
     /// Runs the program.
     Run,

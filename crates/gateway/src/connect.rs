@@ -19,10 +19,22 @@ use crate::{
 /// Messages kept for a program that does not read; with more, the client waits.
 const PENDING: usize = 64;
 
-/// A connection that has to go: with a close frame, or without one because the client is gone.
+/// Input is passed on in pieces of this size: messages may be large, and what is on its way is counted in messages.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// How long a client may leave a message unread. Its job has a place that others wait for.
+const UNREAD: Duration = Duration::from_secs(10);
+
+/// A connection that has to go: with the reason said, or without because the client is gone.
 enum End {
-    Close(Close),
+    Refused(Refusal),
     Gone,
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        End::Refused(refusal)
+    }
 }
 
 impl From<axum::Error> for End {
@@ -34,14 +46,13 @@ impl From<axum::Error> for End {
 /// Serves one connection to its end.
 pub(crate) async fn serve(gateway: Arc<Inner>, socket: WebSocket) {
     let mut talk = Talk { socket, conversation: Conversation::default() };
-    let (Ok(close) | Err(End::Close(close))) = talk.converse(&gateway).await else { return };
-    let frame = CloseFrame { code: close.code(), reason: Utf8Bytes::from_static(close.reason()) };
-    // A client that is gone needs no close; one that stays gets a moment to answer it.
-    if talk.socket.send(Message::Close(Some(frame))).await.is_ok() {
-        let answered = async { while let Some(Ok(_)) = talk.socket.recv().await {} };
-        if tokio::time::timeout(Duration::from_secs(1), answered).await.is_err() {
-            tracing::debug!("a WebSocket client did not answer the close");
-        }
+    let last = match talk.converse(&gateway).await {
+        Ok(close) => Refusal { error: None, close },
+        Err(End::Refused(refusal)) => refusal,
+        Err(End::Gone) => return,
+    };
+    if talk.part(last).await.is_err() {
+        tracing::debug!("a WebSocket client was gone before it was told why");
     }
 }
 
@@ -60,15 +71,12 @@ impl Talk {
         };
         let (runtime, job) = match adapt(gateway, request, Input::Client) {
             Ok(adapted) => adapted,
-            Err(Refused::Invalid(invalid)) => return self.refuse(Refusal::from(invalid)).await,
-            Err(other) => return self.refuse(Refusal::notified(other.to_string())).await,
+            Err(Refused::Invalid(invalid)) => return Err(Refusal::from(invalid).into()),
+            Err(other) => return Err(Refusal::notified(other.to_string()).into()),
         };
         let mut hops = Hops { adapt_us: since(begun), ..Hops::default() };
         let asked = std::time::Instant::now();
-        let place = match self.admit(gateway).await? {
-            Ok(place) => place,
-            Err(denied) => return self.refuse(Refusal::notified(denied.to_string())).await,
-        };
+        let place = self.admit(gateway).await?;
         hops.admit_us = since(asked);
         let (language, version) = (runtime.language().to_owned(), runtime.version().to_owned());
         self.tell(&ServerMessage::Runtime { language, version }).await?;
@@ -85,12 +93,12 @@ impl Talk {
     }
 
     /// Waits for a place; a client that closes meanwhile leaves the queue.
-    async fn admit(&mut self, gateway: &Inner) -> Result<Result<Place, crate::admission::Denied>, End> {
+    async fn admit(&mut self, gateway: &Inner) -> Result<Place, End> {
         let admitted = gateway.admission.admit();
         tokio::pin!(admitted);
         loop {
             tokio::select! {
-                place = &mut admitted => return Ok(place),
+                place = &mut admitted => return place.map_err(|denied| Refusal::notified(denied.to_string()).into()),
                 // What comes before the job runs is for no stage: as Piston, input sent too early is lost.
                 heard = self.hear() => { heard?; }
             }
@@ -107,7 +115,7 @@ impl Talk {
             tokio::select! {
                 // What the program said comes before what the client says to it.
                 biased;
-                () = gateway.cut.cancelled() => return self.refuse(Refusal::notified("the server is shutting down")).await,
+                () = gateway.cut.cancelled() => return Err(Refusal::notified("the server is shutting down").into()),
                 event = execution.events.recv() => match event {
                     Some(Event::StageStarted(stage)) => self.tell(&ServerMessage::Stage { stage }).await?,
                     Some(Event::Output { stream, bytes }) => {
@@ -117,6 +125,8 @@ impl Talk {
                     Some(Event::StageEnded(outcome)) => {
                         self.data(Stream::Stdout, stdout.finish().to_owned()).await?;
                         self.data(Stream::Stderr, stderr.finish().to_owned()).await?;
+                        // It was for the stage that is over: as on Piston, the next one has an input of its own.
+                        pending.clear();
                         self.tell(&ServerMessage::exit(&outcome)).await?;
                     }
                     None => break,
@@ -128,7 +138,7 @@ impl Talk {
                 }
                 heard = self.hear(), if pending.len() < PENDING => match heard? {
                     ClientMessage::Stdin { data, eof } => {
-                        pending.push_back(Control::Stdin(data));
+                        pending.extend(pieces(data).into_iter().map(Control::Stdin));
                         pending.extend(eof.then_some(Control::StdinEof));
                     }
                     ClientMessage::Signal(number) => pending.push_back(Control::Signal(number)),
@@ -145,9 +155,9 @@ impl Talk {
             Ok(Err(error)) => {
                 tracing::error!(%error, "an execution failed");
                 gateway.metrics.failure(error.blame());
-                self.refuse(Refusal::notified("the execution failed on our side; try again")).await
+                Err(Refusal::notified("the execution failed on our side; try again").into())
             }
-            Err(_) => self.refuse(Refusal::notified("the execution was stopped")).await,
+            Err(_) => Err(Refusal::notified("the execution was stopped").into()),
         }
     }
 
@@ -155,9 +165,11 @@ impl Talk {
         if data.is_empty() { Ok(()) } else { self.tell(&ServerMessage::Data { stream, data }).await }
     }
 
-    /// The next message of the client.
+    /// The next message of the client. Dropped while it waits, it has lost none.
     async fn hear(&mut self) -> Result<ClientMessage, End> {
         loop {
+            // A flood of pings is answered without ever waiting: others on this thread get their turn, too.
+            tokio::task::coop::consume_budget().await;
             let frame = match self.socket.recv().await {
                 Some(frame) => frame?,
                 None => return Err(End::Gone),
@@ -168,21 +180,56 @@ impl Talk {
                 Message::Ping(_) | Message::Pong(_) => continue,
                 Message::Close(_) => return Err(End::Gone),
             };
-            match self.conversation.receive(bytes) {
-                Ok(message) => return Ok(message),
-                Err(refusal) => return Err(End::Close(self.refuse(refusal).await?)),
-            }
+            return Ok(self.conversation.receive(bytes)?);
         }
     }
 
-    async fn refuse(&mut self, refusal: Refusal) -> Result<Close, End> {
+    /// The last words: an `error` message, where there is one, and the close.
+    async fn part(&mut self, refusal: Refusal) -> Result<(), End> {
         if let Some(message) = refusal.error {
             self.tell(&ServerMessage::Error { message }).await?;
         }
-        Ok(refusal.close)
+        let close = CloseFrame { code: refusal.close.code(), reason: Utf8Bytes::from_static(refusal.close.reason()) };
+        self.send(Message::Close(Some(close))).await?;
+        // Closed at once, the connection could lose what the client has not read yet: it gets a moment to answer.
+        let answered = async { while let Some(Ok(_)) = self.socket.recv().await {} };
+        if tokio::time::timeout(Duration::from_secs(1), answered).await.is_err() {
+            tracing::debug!("a WebSocket client did not answer the close");
+        }
+        Ok(())
     }
 
     async fn tell(&mut self, message: &ServerMessage) -> Result<(), End> {
-        Ok(self.socket.send(Message::Text(message.to_json().into())).await?)
+        self.send(Message::Text(message.to_json().into())).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        match tokio::time::timeout(UNREAD, self.socket.send(message)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => {
+                tracing::info!("a WebSocket client does not read what it is sent: its job is stopped");
+                Err(End::Gone)
+            }
+        }
+    }
+}
+
+fn pieces(data: Vec<u8>) -> Vec<Vec<u8>> {
+    // Most input is a line: it goes on as it is.
+    if data.len() <= PIECE_BYTES { vec![data] } else { data.chunks(PIECE_BYTES).map(<[u8]>::to_vec).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_input_goes_on_in_pieces_and_nothing_of_it_is_lost() {
+        for len in [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES - 7] {
+            let data: Vec<u8> = (0..=250).cycle().take(len).collect();
+            let all = pieces(data.clone());
+            assert!(all.iter().all(|piece| piece.len() <= PIECE_BYTES), "{len}");
+            assert_eq!(all.concat(), data);
+        }
     }
 }

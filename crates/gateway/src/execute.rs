@@ -69,7 +69,7 @@ pub(crate) fn adapt(gateway: &Inner, request: ExecuteRequest, input: Input) -> R
         Input::Request => Stdin::Bytes(submission.stdin),
         Input::Client => Stdin::Interactive,
     };
-    let job = runtime.plan(Program {
+    let mut job = runtime.plan(Program {
         id: Gateway::new_id(),
         files,
         main: submission.main,
@@ -79,6 +79,10 @@ pub(crate) fn adapt(gateway: &Inner, request: ExecuteRequest, input: Input) -> R
         run: submission.run,
         disk: gateway.config.disk,
     })?;
+    if input == Input::Client {
+        // As on Piston, what a client sends while a stage runs, input or signal, is for that stage.
+        job.stages.iter_mut().for_each(|stage| stage.stdin = Stdin::Interactive);
+    }
     Ok((runtime, job))
 }
 

@@ -8,7 +8,7 @@ use greenroom_backends::Local;
 use greenroom_core::ExecutionId;
 use greenroom_runtimes::{Catalogue, Runtime};
 use greenroom_wire::piston::{RuntimeEntry, etag};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{admission::Admission, config::GatewayConfig, metrics::Metrics};
 
@@ -30,6 +30,8 @@ pub(crate) struct Inner {
     pub(crate) reload: Reload,
     /// Cancelled when running executions must end (a drain's deadline, a second signal).
     pub(crate) cut: CancellationToken,
+    /// Connections, WebSockets among them: a drain waits for all.
+    pub(crate) tasks: TaskTracker,
     listing: Mutex<Option<Listing>>,
     /// One installation at a time: the package manager allows no more.
     pub(crate) installing: tokio::sync::Mutex<()>,
@@ -54,6 +56,7 @@ impl Gateway {
                 metrics: Metrics::new(),
                 reload,
                 cut: CancellationToken::new(),
+                tasks: TaskTracker::new(),
                 listing: Mutex::default(),
                 installing: tokio::sync::Mutex::default(),
             }),

@@ -136,11 +136,12 @@ async fn upgraded(gateway: &Arc<Inner>, parts: &mut axum::http::request::Parts) 
             let limit = gateway.config.websocket_message_bytes;
             let gateway = Arc::clone(gateway);
             let span = tracing::Span::current();
-            upgrade
-                .protocols(first)
-                .max_message_size(limit)
-                .max_frame_size(limit)
-                .on_upgrade(move |socket| connect::serve(gateway, socket).instrument(span))
+            // The connection's own task ends with the upgrade: from here on this token keeps a drain waiting.
+            let counted = gateway.tasks.token();
+            upgrade.protocols(first).max_message_size(limit).max_frame_size(limit).on_upgrade(move |socket| async move {
+                connect::serve(gateway, socket).instrument(span).await;
+                drop(counted);
+            })
         }
         Err(rejection) => rejection.into_response(),
     }

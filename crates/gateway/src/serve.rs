@@ -7,7 +7,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{Gateway, router};
 
@@ -26,7 +26,7 @@ pub async fn serve(
     cut: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let app = router(gateway.clone());
-    let tasks = TaskTracker::new();
+    let tasks = &gateway.inner.tasks;
     let closing = CancellationToken::new();
     tokio::pin!(shutdown);
     loop {
@@ -35,6 +35,8 @@ pub async fn serve(
                 Ok((stream, _)) => {
                     tasks.spawn(connection(stream, app.clone(), gateway.inner.config.header_timeout, closing.clone()));
                 }
+                // The client's doing, and over.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be accepted");
                     tokio::time::sleep(ACCEPT_REST).await;

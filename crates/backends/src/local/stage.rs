@@ -44,10 +44,12 @@ pub(super) async fn run(
     lease: &mut Lease,
     files: &[JobFile],
     stage: &StageSpec,
-    client: Option<&mut Client>,
+    mut client: Option<&mut Client>,
 ) -> Result<StageEnd, ExecError> {
     let (slot, ends) = lease.open()?;
-    let ended = Running::start(slot, ends, files, stage)?.finish(slot, client).await?;
+    let ended = Running::start(slot, ends, files, stage)?.finish(slot, client.as_deref_mut()).await?;
+    // What came too late for this stage is not the next one's.
+    while client.as_mut().is_some_and(|client| client.control.try_recv().is_ok()) {}
     lease.ended();
     ended.judge(stage)
 }
