@@ -10,6 +10,12 @@ use bytes::{Bytes, BytesMut};
 use greenroom_wire::piston::BodyError;
 use http_body_util::BodyExt;
 
+/// What is too large is read on, without being kept, so that a client which sends all before it reads gets its
+/// answer: closed at once, the connection would be reset. So many times the limit at most, ...
+const DISCARDED: u64 = 4;
+/// ... and only while it keeps coming.
+const DISCARD_PAUSE: Duration = Duration::from_secs(2);
+
 /// Why a body cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
@@ -39,12 +45,25 @@ impl Unreadable {
 }
 
 /// Reads a body whole. What announces itself as too large is refused before it is read.
-pub(crate) async fn read(body: Body, headers: &HeaderMap, limit: u64, within: Duration) -> Result<Bytes, Unreadable> {
+pub(crate) async fn read(mut body: Body, headers: &HeaderMap, limit: u64, within: Duration) -> Result<Bytes, Unreadable> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit) {
+        // Who asks first has sent nothing yet.
+        if !headers.contains_key(header::EXPECT) {
+            tokio::spawn(tokio::time::timeout(within, discard(body, limit)));
+        }
         return Err(BodyError::TooLarge { limit }.into());
     }
-    let raw = tokio::time::timeout(within, collect(body, limit)).await.map_err(|_| Unreadable::Slow(within))??;
+    let raw = match tokio::time::timeout(within, collect(&mut body, limit)).await {
+        Ok(Ok(raw)) => raw,
+        Ok(Err(unreadable)) => {
+            if matches!(unreadable, Unreadable::Body(BodyError::TooLarge { .. })) {
+                tokio::spawn(tokio::time::timeout(within, discard(body, limit)));
+            }
+            return Err(unreadable);
+        }
+        Err(_) => return Err(Unreadable::Slow(within)),
+    };
     let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
     match encoding.as_deref() {
         None | Some("identity" | "") => Ok(raw),
@@ -58,7 +77,18 @@ pub(crate) async fn read(body: Body, headers: &HeaderMap, limit: u64, within: Du
     }
 }
 
-async fn collect(mut body: Body, limit: u64) -> Result<Bytes, Unreadable> {
+/// Reads what nobody wants, beside the answer.
+async fn discard(mut body: Body, limit: u64) {
+    let mut left = limit.saturating_mul(DISCARDED);
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(DISCARD_PAUSE, body.frame()).await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+        if left == 0 {
+            break;
+        }
+    }
+}
+
+async fn collect(body: &mut Body, limit: u64) -> Result<Bytes, Unreadable> {
     let mut all = BytesMut::new();
     let mut first: Option<Bytes> = None;
     while let Some(frame) = body.frame().await {
