@@ -34,6 +34,8 @@ pub const ROWS: &[Coded] = &[
     ("network::loopback-host-api", loopback_host_api),
     ("must-work::exit-codes", exit_codes),
     ("must-work::exact-limit-boundary", exact_limit_boundary),
+    ("must-work::localhost-server", localhost_server),
+    ("compile-time::javac-deep-nesting", javac_deep_nesting),
 ];
 
 fn stdin_unread_large(suite: &Suite) -> Result<()> {
@@ -252,12 +254,41 @@ fn exit_codes(suite: &Suite) -> Result<()> {
 
 fn exact_limit_boundary(suite: &Suite) -> Result<()> {
     // 8 MiB below the limit in memory; 20 times, and not once too much.
-    let source = "#include <stdlib.h>\n#include <string.h>\nint main(void) { size_t n = (64UL << 20) - (8UL << 20); char *p = malloc(n); memset(p, 1, n); return p[n - 1] - 1; }";
+    let memory = "#include <stdlib.h>\n#include <string.h>\nint main(void) { size_t n = (64UL << 20) - (8UL << 20); char *p = malloc(n); memset(p, 1, n); return p[n - 1] - 1; }";
     for _ in 0..20 {
-        let mut body = program("c", source);
+        let mut body = program("c", memory);
         body["run_memory_limit"] = (64_u64 << 20).into();
         let answer = execute(&suite.server, &body)?;
         check(answer["run"]["status"].is_null(), format!("{answer}"))?;
     }
+    // And 150 ms below the limit of CPU time.
+    let time = "#define _GNU_SOURCE\n#include <time.h>\nint main(void) { struct timespec t; do clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); while (t.tv_nsec < 350000000 && !t.tv_sec); }";
+    for _ in 0..5 {
+        let mut body = program("c", time);
+        body["run_cpu_time"] = 500.into();
+        let answer = execute(&suite.server, &body)?;
+        check(answer["run"]["status"].is_null(), format!("{answer}"))?;
+    }
     Ok(())
+}
+
+fn localhost_server(_: &Suite) -> Result<()> {
+    let server = own(&["--set", "isolation.network=loopback"], &[])?;
+    let source = "import http.server, threading, urllib.request\nserver = http.server.ThreadingHTTPServer(('127.0.0.1', 8000), http.server.SimpleHTTPRequestHandler)\nthreading.Thread(target=server.serve_forever, daemon=True).start()\nprint(urllib.request.urlopen('http://localhost:8000/').status)\nserver.shutdown()";
+    let printed = stdout_of(&server, &program("python", source));
+    server.stop()?;
+    let printed = printed?;
+    check(printed == "200", printed)
+}
+
+fn javac_deep_nesting(suite: &Suite) -> Result<()> {
+    if !suite.has("java") {
+        return Ok(());
+    }
+    let expression = format!("{}1{}", "(".repeat(100_000), ")".repeat(100_000));
+    let source = format!("public class Main {{ public static void main(String[] a) {{ int x = {expression}; }} }}");
+    let answer = execute(&suite.server, &program("java", &source))?;
+    let status = &answer["compile"]["status"];
+    // The compiler overflows its stack, or manages; either way it is the compiler's end, not ours.
+    check(status.is_null() || status == "RE" || status == "TO" || status == "EL", format!("{status}"))
 }

@@ -66,7 +66,6 @@ impl Suite {
     pub fn case(&self, case: &Case) -> Result<()> {
         for language in [Some(&case.language), case.then_language.as_ref()].into_iter().flatten() {
             if !self.has(language) {
-                ensure!(std::env::var_os("GREENROOM_MUST_WORK").is_none(), "{language} is not installed");
                 eprintln!("not tested: {language} is not installed");
                 return Ok(());
             }
