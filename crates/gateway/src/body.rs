@@ -1,6 +1,10 @@
 //! A request's body: read within a time, up to a size, inflated up to the same size.
 
-use std::{io::Read, time::Duration};
+use std::{
+    io::Read,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -16,6 +20,16 @@ const DISCARDED: u64 = 4;
 /// ... and only while it keeps coming.
 const DISCARD_PAUSE: Duration = Duration::from_secs(2);
 
+/// A value takes some 80 bytes as long as it is not known what it means, and two of them in JSON. No request needs so
+/// many: arguments may be 1 MiB together, files are fewer.
+const MAX_VALUES: usize = 1 << 18;
+
+/// Bodies up to this size are not counted in [`Room`].
+const UNCOUNTED: u64 = 16 * 1024;
+
+/// Advice to who finds no room, seconds.
+pub(crate) const BUSY_RETRY_S: u64 = 1;
+
 /// Why a body cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
@@ -27,6 +41,10 @@ pub(crate) enum Unreadable {
     Cut,
     #[error("the request body is not valid {0}")]
     Compression(&'static str),
+    #[error("the request body has more than {MAX_VALUES} values")]
+    TooMany,
+    #[error("the server is busy: the requests that it holds are too large together; try again in {BUSY_RETRY_S} s")]
+    Busy,
 }
 
 impl Unreadable {
@@ -34,47 +52,123 @@ impl Unreadable {
         match self {
             Unreadable::Body(error) => StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST),
             Unreadable::Slow(_) => StatusCode::REQUEST_TIMEOUT,
+            Unreadable::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
+            Unreadable::Busy => StatusCode::TOO_MANY_REQUESTS,
             Unreadable::Cut | Unreadable::Compression(_) => StatusCode::BAD_REQUEST,
         }
     }
 
-    /// Whether the rest of the request is not read, so that the connection cannot be used again.
+    /// Whether more of the body may come that nobody waits for.
+    fn leaves_the_rest(&self) -> bool {
+        matches!(self, Unreadable::Busy | Unreadable::Body(BodyError::TooLarge { .. }))
+    }
+
+    /// Whether the connection cannot be used again.
     pub(crate) fn ends_connection(&self) -> bool {
-        matches!(self, Unreadable::Slow(_) | Unreadable::Cut | Unreadable::Body(BodyError::TooLarge { .. }))
+        self.leaves_the_rest() || matches!(self, Unreadable::Slow(_) | Unreadable::Cut)
+    }
+}
+
+/// How much all requests together may hold of their bodies. Cheap to share by reference.
+#[derive(Debug)]
+pub(crate) struct Room {
+    left: AtomicU64,
+}
+
+impl Room {
+    pub(crate) fn new(bytes: u64) -> Self {
+        Self { left: AtomicU64::new(bytes) }
+    }
+}
+
+/// What one request holds of it; dropped, it is given back.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    room: &'a Room,
+    bytes: u64,
+}
+
+impl Held<'_> {
+    /// Holds so many bytes altogether. What is small is not counted: it finds room however large the others are,
+    /// and a server has descriptors for only so many.
+    fn hold(&mut self, bytes: u64) -> Result<(), Unreadable> {
+        let more = if bytes > UNCOUNTED { bytes.saturating_sub(self.bytes) } else { 0 };
+        if more > 0 {
+            let taken = self.room.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(more));
+            taken.map_err(|_| Unreadable::Busy)?;
+            self.bytes += more;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.room.left.fetch_add(self.bytes, Ordering::AcqRel);
+        }
     }
 }
 
 /// Reads a body whole. What announces itself as too large is refused before it is read.
-pub(crate) async fn read(mut body: Body, headers: &HeaderMap, limit: u64, within: Duration) -> Result<Bytes, Unreadable> {
+pub(crate) async fn read<'a>(
+    mut body: Body,
+    headers: &HeaderMap,
+    limit: u64,
+    within: Duration,
+    room: &'a Room,
+) -> Result<(Bytes, Held<'a>), Unreadable> {
+    let mut held = Held { room, bytes: 0 };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        // Who asks first has sent nothing yet.
-        if !headers.contains_key(header::EXPECT) {
-            tokio::spawn(tokio::time::timeout(within, discard(body, limit)));
-        }
-        return Err(BodyError::TooLarge { limit }.into());
-    }
-    let raw = match tokio::time::timeout(within, collect(&mut body, limit)).await {
-        Ok(Ok(raw)) => raw,
-        Ok(Err(unreadable)) => {
-            if matches!(unreadable, Unreadable::Body(BodyError::TooLarge { .. })) {
+    let collected = if announced.is_some_and(|length| length > limit) {
+        Err(BodyError::TooLarge { limit }.into())
+    } else {
+        tokio::time::timeout(within, collect(&mut body, limit, &mut held)).await.unwrap_or(Err(Unreadable::Slow(within)))
+    };
+    let raw = match collected {
+        Ok(raw) => raw,
+        Err(unreadable) => {
+            // Who asks before sending has not sent it.
+            if unreadable.leaves_the_rest() && !headers.contains_key(header::EXPECT) {
                 tokio::spawn(tokio::time::timeout(within, discard(body, limit)));
             }
             return Err(unreadable);
         }
-        Err(_) => return Err(Unreadable::Slow(within)),
     };
     let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
-    match encoding.as_deref() {
-        None | Some("identity" | "") => Ok(raw),
-        Some("gzip" | "x-gzip") => inflate(flate2::read::MultiGzDecoder::new(&*raw), limit, "gzip"),
+    let bytes = match encoding.as_deref() {
+        None | Some("identity" | "") => raw,
+        Some("gzip" | "x-gzip") => inflate(flate2::read::MultiGzDecoder::new(&*raw), limit, "gzip")?,
         // By RFC 9110 this is zlib's format; some clients send the bare stream.
         Some("deflate") if raw.first().is_some_and(|byte| byte & 0x0f == 8) => {
-            inflate(flate2::read::ZlibDecoder::new(&*raw), limit, "deflate")
+            inflate(flate2::read::ZlibDecoder::new(&*raw), limit, "deflate")?
         }
-        Some("deflate") => inflate(flate2::read::DeflateDecoder::new(&*raw), limit, "deflate"),
-        Some(other) => Err(BodyError::ContentEncoding(other.to_owned()).into()),
+        Some("deflate") => inflate(flate2::read::DeflateDecoder::new(&*raw), limit, "deflate")?,
+        Some(other) => return Err(BodyError::ContentEncoding(other.to_owned()).into()),
+    };
+    held.hold(bytes.len() as u64)?;
+    if bytes.len() > MAX_VALUES && values(&bytes) > MAX_VALUES {
+        return Err(Unreadable::TooMany);
     }
+    Ok((bytes, held))
+}
+
+/// How many values a JSON text has, about: every one but the first of its array or object has a comma before it.
+fn values(json: &[u8]) -> usize {
+    // Text that starts with a NUL among its first bytes is UTF-16 or wider; where its strings end is not worth
+    // telling: a comma is a comma then.
+    let is_wide = json.iter().take(4).any(|&byte| byte == 0);
+    let (mut count, mut in_string, mut is_escaped) = (0, false, false);
+    for &byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string && !is_wide,
+            b',' | b'[' | b'{' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Reads what nobody wants, beside the answer.
@@ -88,7 +182,7 @@ async fn discard(mut body: Body, limit: u64) {
     }
 }
 
-async fn collect(body: &mut Body, limit: u64) -> Result<Bytes, Unreadable> {
+async fn collect(body: &mut Body, limit: u64, held: &mut Held<'_>) -> Result<Bytes, Unreadable> {
     let mut all = BytesMut::new();
     let mut first: Option<Bytes> = None;
     while let Some(frame) = body.frame().await {
@@ -97,6 +191,7 @@ async fn collect(body: &mut Body, limit: u64) -> Result<Bytes, Unreadable> {
         if (so_far + data.len()) as u64 > limit {
             return Err(BodyError::TooLarge { limit }.into());
         }
+        held.hold((so_far + data.len()) as u64)?;
         // Most bodies are one piece: no copy then.
         match first.take() {
             None if all.is_empty() => first = Some(data),
@@ -128,7 +223,8 @@ mod tests {
 
     async fn read_with(body: Vec<u8>, encoding: &'static str, limit: u64) -> Result<Bytes, Unreadable> {
         let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, encoding.parse().unwrap())]);
-        read(Body::from(body), &headers, limit, Duration::from_secs(5)).await
+        let room = Room::new(1 << 20);
+        read(Body::from(body), &headers, limit, Duration::from_secs(5), &room).await.map(|(bytes, _)| bytes)
     }
 
     #[tokio::test]
@@ -159,7 +255,7 @@ mod tests {
         let headers = HeaderMap::from_iter([(header::CONTENT_LENGTH, 1_000_000.into())]);
         let never = Body::from_stream(futures_never());
         assert!(matches!(
-            read(never, &headers, 10, Duration::from_secs(5)).await,
+            read(never, &headers, 10, Duration::from_secs(5), &Room::new(0)).await,
             Err(Unreadable::Body(BodyError::TooLarge { .. }))
         ));
     }
@@ -167,7 +263,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_given_up() {
         let never = Body::from_stream(futures_never());
-        assert!(matches!(read(never, &HeaderMap::new(), 10, Duration::from_secs(5)).await, Err(Unreadable::Slow(_))));
+        let (headers, room) = (HeaderMap::new(), Room::new(0));
+        let read = read(never, &headers, 10, Duration::from_secs(5), &room).await;
+        assert!(matches!(read, Err(Unreadable::Slow(_))));
+    }
+
+    #[tokio::test]
+    async fn large_bodies_share_their_room_and_give_it_back() {
+        let (room, headers) = (Room::new(100_000), HeaderMap::new());
+        let with = |len: usize| read(Body::from(vec![b' '; len]), &headers, 1 << 20, Duration::from_secs(5), &room);
+        let first = with(60_000).await.unwrap();
+        assert_eq!(with(60_000).await.unwrap_err().status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(with(1000).await.is_ok(), "a small one always finds room");
+        drop(first);
+        assert!(with(60_000).await.is_ok());
+        assert_eq!(room.left.into_inner(), 100_000);
+    }
+
+    #[tokio::test]
+    async fn a_body_of_very_many_values_is_not_unfolded() {
+        let crowd = [b"[".as_slice(), &b"0,".repeat(MAX_VALUES), b"0]"].concat();
+        assert_eq!(read_with(crowd, "identity", 1 << 20).await.unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let text = [br#"["\""#.as_slice(), &b",".repeat(MAX_VALUES), br#""]"#].concat();
+        assert!(read_with(text, "identity", 1 << 20).await.is_ok(), "commas in a string are no values");
+    }
+
+    #[test]
+    fn values_are_counted_outside_of_strings() {
+        assert_eq!(values(br#"{"a,\",[": [1, 2, {"b": ","}], "\\": 3}"#), 6);
+        assert_eq!(values(&"[\"\",1]".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>()), 2);
     }
 
     fn futures_never() -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> {

@@ -10,7 +10,10 @@ use greenroom_runtimes::{Catalogue, Runtime};
 use greenroom_wire::piston::{RuntimeEntry, etag};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{admission::Admission, config::GatewayConfig, metrics::Metrics};
+use crate::{admission::Admission, body::Room, config::GatewayConfig, metrics::Metrics};
+
+/// So many bodies of the largest size may be held at once.
+const LARGEST_BODIES: u64 = 8;
 
 /// What to do when languages were installed or removed: sandboxes are made anew, with what these need of `/etc`.
 pub type Reload = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
@@ -32,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) cut: CancellationToken,
     /// Connections, WebSockets among them: a drain waits for all.
     pub(crate) tasks: TaskTracker,
+    /// For the bodies of requests.
+    pub(crate) bodies: Room,
     listing: Mutex<Option<Listing>>,
     /// One installation at a time: the package manager allows no more.
     pub(crate) installing: tokio::sync::Mutex<()>,
@@ -50,6 +55,7 @@ impl Gateway {
         Self {
             inner: Arc::new(Inner {
                 admission: Admission::new(config.max_concurrent, config.queue),
+                bodies: Room::new(config.body_bytes.saturating_mul(LARGEST_BODIES)),
                 config,
                 catalogue,
                 local,

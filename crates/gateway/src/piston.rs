@@ -97,7 +97,7 @@ async fn answer(gateway: &Arc<Inner>, request: Request, begun: Instant) -> Resul
     }
     let config = &gateway.config;
     let content_type = ContentType::of(parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()));
-    let bytes = body::read(body, &parts.headers, config.body_bytes, config.body_timeout).await?;
+    let (bytes, _held) = body::read(body, &parts.headers, config.body_bytes, config.body_timeout, &gateway.bodies).await?;
     let body = content_type.read(&bytes).map_err(body::Unreadable::from)?;
     drop(bytes);
     if piston::must_be_json(parts.method.as_str(), routed, &content_type) {

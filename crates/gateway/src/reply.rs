@@ -8,7 +8,10 @@ use axum::{
 use bytes::Bytes;
 use greenroom_wire::piston::{self, ErrorBody, Invalid};
 
-use crate::{admission::Denied, body::Unreadable};
+use crate::{
+    admission::Denied,
+    body::{BUSY_RETRY_S, Unreadable},
+};
 
 /// Why a request has no ordinary answer.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,7 @@ impl Refused {
         let mut response = json(self.status(), &ErrorBody::new(message));
         let retry_after = match self {
             Refused::Denied(Denied::Full { retry_after_s, .. } | Denied::Draining { retry_after_s }) => Some(*retry_after_s),
+            Refused::Unreadable(Unreadable::Busy) => Some(BUSY_RETRY_S),
             Refused::Exec(_) => Some(1),
             _ => None,
         };
