@@ -22,6 +22,8 @@ crate::rows!(
     input_can_be_ended,
     a_character_split_between_messages_is_joined,
     a_closed_socket_stops_its_job,
+    a_client_that_does_not_read_loses_its_place,
+    a_drain_waits_for_sockets,
 );
 
 fn python(fields: Value) -> Value {
@@ -134,9 +136,13 @@ fn a_hundred_kilobytes_are_not_too_much(server: &Server) {
 }
 
 fn a_body_beyond_the_limit_is_413(server: &Server) {
-    let mut body = vec![b' '; 128 << 20];
-    body[0] = b'{';
-    let request = Request::new("POST", "/api/v2/execute").header("Content-Type", "application/json").body(body);
+    let with = |mut body: Vec<u8>| {
+        body[0] = b'{';
+        Request::new("POST", "/api/v2/execute").header("Content-Type", "application/json").body(body)
+    };
+    let response = server.send(&with(vec![b' '; 32 << 20])).expect("an answer");
+    assert_eq!(response.status, 413, "{}", response.text());
+    let request = with(vec![b' '; 128 << 20]);
     // A server may hang up on the rest of such a body before its answer is read.
     if let Ok(response) = server.send(&request) {
         assert_eq!(response.status, 413, "{}", response.text());
@@ -240,4 +246,24 @@ fn a_closed_socket_stops_its_job(server: &Server) {
     let began = Instant::now();
     assert_eq!(server.run("python", "print(42)", json!({}))["run"]["stdout"], "42\n");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+/// What it is sent fills the connection's buffers, and then nobody could have its place but for a limit on that.
+fn a_client_that_does_not_read_loses_its_place(_: &Server) {
+    let Ok(server) = Server::own(&["--set", "admission.max_concurrent=1"], &[]).expect("a server") else { return };
+    let mut silent = start(&server, "import os\nwhile True: os.write(1, b'x' * 65536)");
+    await_message(&mut silent, "data");
+    assert_eq!(server.run("python", "print(42)", json!({}))["run"]["stdout"], "42\n");
+    drop(silent);
+    server.stop().expect("it ends");
+}
+
+fn a_drain_waits_for_sockets(_: &Server) {
+    let Ok(server) = Server::own(&[], &[]).expect("a server") else { return };
+    let mut socket = start(&server, "import time; print('begun', flush=True); time.sleep(1); print('done')");
+    await_message(&mut socket, "begun");
+    let stopping = std::thread::spawn(|| server.stop());
+    let (messages, code, _) = socket.rest().expect("an end");
+    assert_eq!((stdout(&messages).as_str(), code), ("done\n", 4999));
+    stopping.join().expect("no panic").expect("it ends");
 }

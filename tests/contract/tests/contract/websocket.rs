@@ -10,6 +10,7 @@ crate::rows!(
     a_compiled_program_has_two_stages,
     a_failed_compilation_ends_it,
     input_reaches_the_program,
+    input_during_compilation_is_not_the_program_s,
     frames_may_be_binary_and_the_prefix_is_free,
     the_first_sub_protocol_is_taken,
     a_second_init_closes,
@@ -116,6 +117,23 @@ fn input_reaches_the_program(server: &Server) {
     socket.send_json(&data("é\n")).expect("input is sent");
     let (messages, code, _) = rest(&mut socket);
     assert_eq!((said(&messages, "stdout").as_str(), code), ("dé!\n", 4999));
+}
+
+fn input_during_compilation_is_not_the_program_s(server: &Server) {
+    if !has(server, "c") {
+        return;
+    }
+    let mut socket = server.connect();
+    let source = "#include <stdio.h>\nint main() { char line[99]; return !fgets(line, 99, stdin) || !fputs(line, stdout); }";
+    socket.send_json(&init("c", source)).expect("init is sent");
+    assert!(next(&mut socket).contains("runtime"));
+    assert!(next(&mut socket).contains("compile"));
+    socket.send_json(&data("early\n")).expect("input is sent");
+    assert!(next(&mut socket).contains("exit"));
+    assert!(next(&mut socket).contains("run"));
+    socket.send_json(&data("late\n")).expect("input is sent");
+    let (messages, code, _) = rest(&mut socket);
+    assert_eq!((said(&messages, "stdout").as_str(), code), ("late\n", 4999));
 }
 
 fn frames_may_be_binary_and_the_prefix_is_free(server: &Server) {
