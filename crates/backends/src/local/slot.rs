@@ -287,6 +287,8 @@ impl Slots {
         tokio::spawn(async move {
             match slot.settle().await {
                 Ok(()) => slots.place(slot),
+                // At the end of the server, or of a runner, it is no news.
+                Err(_) if slots.table().is_ending() => {}
                 // The runner replaces a slot that died, and announces the new one.
                 Err(error) => tracing::warn!(slot = slot.index, %error, "a slot is lost"),
             }
@@ -327,7 +329,7 @@ impl Slots {
                     None => table.ready.push_back(prepared),
                 },
                 // At the end of the server, or of a runner, there is nothing to tell: its slots go with it.
-                Err(_) if table.closed || table.runner_lost => {}
+                Err(_) if table.is_ending() => {}
                 Err(error) => {
                     drop(table);
                     tracing::error!(%error, "a sandbox cannot be prepared ahead");
@@ -382,6 +384,11 @@ impl Slots {
 }
 
 impl Table {
+    /// Whether slots end because everything does.
+    fn is_ending(&self) -> bool {
+        self.closed || self.runner_lost
+    }
+
     fn check_open(&self) -> Result<(), ExecError> {
         if self.closed {
             Err(ExecError::ShuttingDown)
