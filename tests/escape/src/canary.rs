@@ -26,14 +26,14 @@ pub struct Canary {
 }
 
 impl Canary {
-    /// Starts listening, and writes the file.
+    /// Starts listening under a name, and writes the file.
     ///
     /// # Errors
     /// Where an address cannot be had.
-    pub fn listen() -> Result<Self> {
+    pub fn listen(name: &str) -> Result<Self> {
         let tcp = TcpListener::bind("127.0.0.1:0")?;
         tcp.set_nonblocking(true)?;
-        let abstract_name = format!("greenroom-canary-{}", std::process::id());
+        let abstract_name = format!("greenroom-canary-{name}-{}", std::process::id());
         let abstract_socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&abstract_name)?)?;
         abstract_socket.set_nonblocking(true)?;
         let run = if rustix::process::getuid().is_root() { PathBuf::from("/run") } else { std::env::temp_dir() };

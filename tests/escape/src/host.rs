@@ -34,6 +34,7 @@ const FILES: &[&str] =
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     shared_memory: BTreeSet<String>,
+    queues: BTreeSet<String>,
     system_v: String,
     mounts: usize,
     huge_pages: String,
@@ -65,6 +66,7 @@ impl Host {
         };
         Ok(Self {
             shared_memory: list("/dev/shm")?,
+            queues: list("/dev/mqueue").unwrap_or_default(),
             system_v: ["msg", "sem", "shm"].map(ipc).map(ids).concat(),
             mounts: fs::read_to_string("/proc/self/mountinfo")?.lines().count(),
             huge_pages: memory.lines().filter(|line| line.starts_with("HugePages_Free")).collect(),

@@ -9,6 +9,7 @@ mod coverage;
 mod judge;
 mod neighbour;
 mod operations;
+mod oracles;
 mod programs;
 mod suite;
 
@@ -46,6 +47,9 @@ fn main() -> Result<ExitCode> {
                     }));
                 }
             }
+            let noticing = Arc::clone(&suite);
+            trials
+                .insert(1, Trial::test("the_oracles_notice_what_they_are_for", move || oracles::notice(&noticing).map_err(failed)));
             for (row, test) in coded {
                 let suite = Arc::clone(&suite);
                 trials.push(Trial::test(row, move || suite.coded(test).map_err(failed)));

@@ -44,7 +44,7 @@ impl Suite {
             hello(&host, &format!("warm {turn}"))?;
         }
         let footprint = Footprint::of(server.pid().context("the server is not ours")?)?;
-        Ok(Some(Self { server, canary: Canary::listen()?, footprint, languages }))
+        Ok(Some(Self { server, canary: Canary::listen("suite")?, footprint, languages }))
     }
 
     /// `host:port`.
@@ -167,7 +167,7 @@ impl Suite {
     }
 
     /// `POST /api/v2/execute`.
-    fn execute(&self, body: &Value) -> Result<Response> {
+    pub fn execute(&self, body: &Value) -> Result<Response> {
         self.send(&Request::new("POST", "/api/v2/execute").json(body))
     }
 
