@@ -9,9 +9,11 @@ use std::{
 
 use anyhow::{Context, bail};
 use greenroom_backends::{Control, Event, Execution, Local};
-use greenroom_core::{ExecutionId, Exit, Job, Limits, Outcome, RelativePath, StageOutcome, Stdin, Stream, Verdict, signal};
+use greenroom_core::{
+    ExecutionId, Exit, Job, Limits, Outcome, RelativePath, StageKind, StageOutcome, Stdin, Stream, Verdict, signal,
+};
 use greenroom_runtimes::{Catalogue, Elevation, Program, ProgramFile, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     commands::RunArguments,
@@ -191,9 +193,10 @@ async fn execute(local: &Local, job: Job, keep: bool) -> anyhow::Result<Option<O
     }
     let interactive = job.stages.iter().any(|stage| stage.stdin == Stdin::Interactive);
     let Execution { events, control, finished } = local.stream(job);
-    let feeding = interactive.then(|| tokio::spawn(feed(control)));
+    let (begun, began) = oneshot::channel();
+    let feeding = interactive.then(|| tokio::spawn(feed(began, control)));
     // On a thread of its own: whoever reads our output may stop reading, and an interrupt must get through then.
-    let stages = tokio::task::spawn_blocking(move || pass_on(events)).await??;
+    let stages = tokio::task::spawn_blocking(move || pass_on(events, begun)).await??;
     if let Some(feeding) = feeding {
         feeding.abort();
     }
@@ -201,8 +204,11 @@ async fn execute(local: &Local, job: Job, keep: bool) -> anyhow::Result<Option<O
     Ok(Some(Outcome { stages }))
 }
 
-/// Passes our standard input on.
-async fn feed(control: mpsc::Sender<Control>) {
+/// Passes our standard input on once the program runs: what a compile stage does not read is gone with it.
+async fn feed(began: oneshot::Receiver<()>, control: mpsc::Sender<Control>) {
+    if began.await.is_err() {
+        return;
+    }
     let mut input = standard_input();
     while let Some(bytes) = input.recv().await {
         if control.send(Control::Stdin(bytes)).await.is_err() {
@@ -213,12 +219,15 @@ async fn feed(control: mpsc::Sender<Control>) {
     let _over = control.send(Control::StdinEof).await;
 }
 
-/// Passes the program's output on, raw. Gives the stages as they ended.
-fn pass_on(mut events: mpsc::Receiver<Event>) -> Result<Vec<StageOutcome>, OutputError> {
+/// Passes the program's output on, raw, and says when its run stage began. Gives the stages as they ended.
+fn pass_on(mut events: mpsc::Receiver<Event>, begun: oneshot::Sender<()>) -> Result<Vec<StageOutcome>, OutputError> {
     let mut stages = Vec::new();
+    let mut begun = Some(begun);
     while let Some(event) = events.blocking_recv() {
         match event {
-            Event::StageStarted(_) => {}
+            // Nobody listens where the input is no stream.
+            Event::StageStarted(StageKind::Run) => _ = begun.take().map(|begun| begun.send(())),
+            Event::StageStarted(StageKind::Compile) => {}
             Event::Output { stream: Stream::Stdout, bytes } => pass(io::stdout().lock(), &bytes)?,
             Event::Output { stream: Stream::Stderr, bytes } => pass(io::stderr().lock(), &bytes)?,
             Event::StageEnded(stage) => stages.push(stage),
