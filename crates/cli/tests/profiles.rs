@@ -1,0 +1,120 @@
+//! The weaker profiles, got as an operator gets them: without root, and without the right to make namespaces.
+//!
+//! Needs root (to give rights away) and setpriv(1). Where that cannot be had the tests say so and pass, except with
+//! `GREENROOM_MUST_WORK=1`.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, chown},
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+/// An unprivileged user of every Debian system: nobody.
+const NOBODY: u32 = 65534;
+
+/// A copy of the binary and a data directory that anybody may use.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(owner: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::copy(env!("CARGO_BIN_EXE_greenroom"), dir.path().join("greenroom")).unwrap();
+        fs::write(dir.path().join("main.sh"), SCRIPT).unwrap();
+        fs::write(dir.path().join("main.c"), "#include <stdio.h>\nint main(void) { puts(\"compiled\"); }\n").unwrap();
+        fs::create_dir(dir.path().join("data")).unwrap();
+        chown(dir.path().join("data"), Some(owner), Some(owner)).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `setpriv <rights> greenroom <arguments>`.
+    fn run(&self, rights: &[&str], arguments: &[&str]) -> Output {
+        let mut command = Command::new("setpriv");
+        command.args(rights).arg(self.path("greenroom")).args(["--set", &format!("data_dir={}", self.path("data").display())]);
+        command.args(arguments).current_dir(self.dir.path()).output().unwrap()
+    }
+}
+
+/// Says who and where it is, tries what must not be, and leaves something running.
+const SCRIPT: &str = "id -u; grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t\\n'; echo
+echo x > here && cat here
+(echo x > /etc/x) 2>/dev/null && echo wrote-etc
+(echo x > /usr/x) 2>/dev/null && echo wrote-usr
+cat /etc/shadow 2>/dev/null && echo read-shadow
+(exec 3<>/dev/tcp/127.0.0.1/$1) 2>/dev/null && echo reached-the-host
+setsid sleep 61 >/dev/null 2>&1 &
+echo end
+";
+
+fn root() -> bool {
+    let root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+    let has = root && Command::new("setpriv").arg("--version").output().is_ok();
+    if !has {
+        assert!(std::env::var_os("GREENROOM_MUST_WORK").is_none(), "root and setpriv are needed");
+        println!("skipped: root and setpriv are needed");
+    }
+    has
+}
+
+/// Processes with this command line.
+fn running(command: &str) -> usize {
+    let wanted = command.replace(' ', "\0") + "\0";
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    pids.filter(|pid| fs::read_to_string(pid.path().join("cmdline")).is_ok_and(|line| line == wanted)).count()
+}
+
+fn check(place: &Place, rights: &[&str], profile: &str, uid: &dyn Fn(u32) -> bool) {
+    let doctor = place.run(rights, &["--require-isolation", "restricted", "doctor"]);
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(text.contains(&format!("isolation   {profile}")), "{text}{}", String::from_utf8_lossy(&doctor.stderr));
+
+    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = host.local_addr().unwrap().port().to_string();
+    let output = place.run(rights, &["--require-isolation", "restricted", "run", "main.sh", "--", &port]);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(output.status.success(), "{out}{err}");
+    assert!(uid(lines[0].parse().unwrap()), "{out}");
+    assert_eq!(lines[1..], ["CapEff:0000000000000000NoNewPrivs:1Seccomp:2", "x", "end"], "{out}{err}");
+    assert_eq!(running("sleep 61"), 0, "a process outlived its run");
+
+    // Two stages: the second goes on in the first one's workspace.
+    let compiled = place.run(rights, &["--require-isolation", "restricted", "run", "main.c"]);
+    assert_eq!(String::from_utf8_lossy(&compiled.stdout), "compiled\n", "{}", String::from_utf8_lossy(&compiled.stderr));
+    let left = fs::read_dir(place.path("data")).unwrap().count();
+    assert_eq!(left, 0, "files are left in the data directory");
+}
+
+#[test]
+fn without_root_programs_run_in_user_namespaces() {
+    if root() {
+        let place = Place::new(NOBODY);
+        check(&place, &["--reuid=65534", "--regid=65534", "--clear-groups"], "rootless", &|uid| uid == NOBODY);
+    }
+}
+
+#[test]
+fn without_the_right_to_namespaces_a_filter_landlock_and_a_uid_are_left() {
+    if root() {
+        let place = Place::new(0);
+        check(&place, &["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"], "restricted", &|uid| uid >= 1000);
+    }
+}
+
+#[test]
+fn more_isolation_than_can_be_had_is_a_refusal_with_the_reason() {
+    if root() {
+        let place = Place::new(NOBODY);
+        let refused =
+            place.run(&["--reuid=65534", "--regid=65534", "--clear-groups"], &["--require-isolation", "full", "run", "main.sh"]);
+        let err = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && err.contains("full") && err.contains("rootless"), "{err}");
+    }
+}
