@@ -11,6 +11,7 @@ use greenroom_core::{Job, Stdin};
 use greenroom_runtimes::{Program, ProgramFile, Runtime};
 use greenroom_wire::piston::{ExecuteRequest, ExecuteResponse, ResolvedRuntime};
 use serde_json::Value;
+use tracing::Instrument;
 
 use crate::{
     admission::Denied,
@@ -21,13 +22,13 @@ use crate::{
 
 /// `POST /api/v2/execute`. Dropped (the client is gone), it gives up its place in the queue, or kills its job.
 pub(crate) async fn execute(gateway: &Inner, body: Value, begun: Instant) -> Result<Response, Refused> {
-    let (runtime, job) = adapt(gateway, ExecuteRequest::parse(body)?, Input::Request)?;
+    let (runtime, job) = tracing::debug_span!("adapt").in_scope(|| adapt(gateway, ExecuteRequest::parse(body)?, Input::Request))?;
     let mut hops = Hops { adapt_us: since(begun), ..Hops::default() };
     let asked = Instant::now();
-    let place = gateway.admission.admit().await?;
+    let place = gateway.admission.admit().instrument(tracing::debug_span!("admit")).await?;
     hops.admit_us = since(asked);
     let finished = tokio::select! {
-        finished = gateway.local.run(job) => finished,
+        finished = gateway.local.run(job).instrument(tracing::debug_span!("run")) => finished,
         () = gateway.cut.cancelled() => return Err(Denied::Draining { retry_after_s: 1 }.into()),
     };
     drop(place);
@@ -91,6 +92,8 @@ pub(crate) fn settle(gateway: &Inner, runtime: &Runtime, outcome: &greenroom_cor
     let Timings { lease_us, sandbox_us, run_us, settle_us } = timings;
     *hops = Hops { lease_us, sandbox_us, run_us, settle_us, ..*hops };
     gateway.metrics.hops(hops);
+    let Hops { adapt_us, admit_us, .. } = *hops;
+    tracing::debug!(adapt_us, admit_us, lease_us, sandbox_us, run_us, settle_us, "execution ended");
     for stage in &outcome.stages {
         gateway.metrics.stage(runtime.language(), stage);
         tracing::info!(
