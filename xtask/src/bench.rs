@@ -4,14 +4,18 @@
 //! in short rounds, and what counts are the ratios and differences of their medians. Every answer is checked.
 
 mod load;
+mod quiet;
 mod report;
 mod server;
 mod work;
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use self::{
     load::Samples,
+    quiet::Patience,
     report::{Report, Row, Target},
     server::Server,
     work::Work,
@@ -32,10 +36,12 @@ struct Extent {
     runs: usize,
     /// Executions of the endurance run.
     endurance: usize,
+    /// How long to wait, all in all, for others to leave the machine alone.
+    patience: Duration,
 }
 
-const FULL: Extent = Extent { rounds: 5, runs: 200, endurance: 10_000 };
-const QUICK: Extent = Extent { rounds: 2, runs: 40, endurance: 500 };
+const FULL: Extent = Extent { rounds: 5, runs: 200, endurance: 10_000, patience: Duration::from_secs(600) };
+const QUICK: Extent = Extent { rounds: 2, runs: 40, endurance: 500, patience: Duration::from_secs(20) };
 
 /// Measures and writes `bench/RESULTS.md`. With words: only the work whose name has one of them, and nothing is written.
 pub fn bench(arguments: &[String]) -> Result<()> {
@@ -51,13 +57,15 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     run("building the release binary", release())?;
     let scratch = root().join("target/bench");
     std::fs::create_dir_all(&scratch)?;
-    let mut report = Report::new(quick, work::busy_percent()?)?;
+    let mut report = Report::new(quick)?;
+    let mut patience = Patience::new(extent.patience);
+    patience.wait()?;
     let server = Server::start(&root().join("target/release/greenroom"), &scratch)?;
     report.ready(server.ready_ms, server.memory_kib()?);
     for work in work::all(&scratch)?.into_iter().filter(chosen) {
         for concurrency in CONCURRENCY {
             println!("== {} at concurrency {concurrency}", work.name);
-            let row = measure(&work, &server, concurrency, &extent)
+            let row = measure(&work, &server, concurrency, &extent, &mut patience)
                 .with_context(|| format!("{} at concurrency {concurrency}", work.name))?;
             println!("{}", row.summary());
             report.row(row);
@@ -72,7 +80,7 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     load::over_http(&server.address, &native, 4, extent.endurance / 10)?;
     let before = server.footprint()?;
     load::over_http(&server.address, &native, 4, extent.endurance)?;
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1));
     report.growth(extent.endurance, before, server.footprint()?);
     server.stop()?;
     let path = root().join("bench/RESULTS.md");
@@ -82,11 +90,13 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn measure(work: &Work, server: &Server, concurrency: usize, extent: &Extent) -> Result<Row> {
+fn measure(work: &Work, server: &Server, concurrency: usize, extent: &Extent, patience: &mut Patience) -> Result<Row> {
     let runs = (extent.runs / work.weight).max(4).max(concurrency);
     let (mut bare, mut bubblewrap, mut ours) = (Samples::default(), Samples::default(), Samples::default());
     // The first round warms caches and is not counted.
+    let mut others = Vec::new();
     for round in 0..=extent.rounds {
+        others.push(patience.wait()?);
         let turns = [
             load::bare(&work.bare, concurrency, runs)?,
             load::bare(&work.bubblewrap, concurrency, runs)?,
@@ -99,5 +109,7 @@ fn measure(work: &Work, server: &Server, concurrency: usize, extent: &Extent) ->
         }
     }
     let targets = work.targets.iter().filter(|target| target.concurrency() == concurrency).copied().collect::<Vec<Target>>();
-    Ok(Row { name: work.name, concurrency, bare, bubblewrap, ours, targets })
+    others.sort_unstable();
+    let others_percent = others[others.len() / 2];
+    Ok(Row { name: work.name, concurrency, bare, bubblewrap, ours, targets, others_percent })
 }

@@ -11,6 +11,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+/// Generations below the server: runner, slots, first processes, programs and theirs.
+const DEEPEST: usize = 8;
+const SLOTS: usize = 2;
+
 /// A running server. Stopped when dropped.
 pub struct Server {
     process: Child,
@@ -24,7 +28,7 @@ pub struct Server {
 pub struct Footprint {
     /// Proportional set size of server and runner and slots, KiB.
     pub memory_kib: u64,
-    /// Open descriptors of all of them.
+    /// Open descriptors of server, runner and slots: sandboxes come and go.
     pub descriptors: usize,
     /// Directories of cgroups, in all hierarchies, of this server alone.
     pub cgroups: usize,
@@ -51,8 +55,8 @@ impl Server {
         Ok(Self { process, address, ready_ms: begun.elapsed().as_millis() })
     }
 
-    /// The server's process and all below it.
-    fn family(&self) -> Result<Vec<u32>> {
+    /// The server's process and all below it, as far as `depth` generations.
+    fn family(&self, depth: usize) -> Result<Vec<u32>> {
         let mut parents = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -62,11 +66,10 @@ impl Server {
             parents.extend(parent.map(|parent| (pid, parent)));
         }
         let mut family = vec![self.process.id()];
-        let mut at = 0;
-        while at < family.len() {
-            let of = family[at];
-            family.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
-            at += 1;
+        let mut youngest = family.clone();
+        for _ in 0..depth {
+            youngest = parents.iter().filter(|(_, parent)| youngest.contains(parent)).map(|(pid, _)| *pid).collect();
+            family.extend(&youngest);
         }
         Ok(family)
     }
@@ -77,15 +80,16 @@ impl Server {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
             text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
         };
-        Ok(self.family()?.iter().filter_map(pss).sum())
+        Ok(self.family(DEEPEST)?.iter().filter_map(pss).sum())
     }
 
     pub fn footprint(&self) -> Result<Footprint> {
-        let family = self.family()?;
+        let family = self.family(DEEPEST)?;
+        let lasting = self.family(SLOTS)?;
         let runner = family.get(1).copied().context("the server has no runner")?;
         Ok(Footprint {
             memory_kib: self.memory_kib()?,
-            descriptors: family.iter().filter_map(|pid| Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())).sum(),
+            descriptors: lasting.iter().filter_map(|pid| Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())).sum(),
             cgroups: directories(Path::new("/sys/fs/cgroup"), &instance(&family)?)?,
             mounts: mounts("self")? + mounts(&runner.to_string())?,
             processes: family.len(),

@@ -127,29 +127,6 @@ pub fn native(scratch: &Path) -> Result<Work> {
     })
 }
 
-/// How much of the machine others use while we wait a second, percent. Above a few the absolute times mean little.
-pub fn busy_percent() -> Result<u64> {
-    let ticks = || -> Result<(u64, u64)> {
-        let text = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
-        // proc(5): user, nice, system, idle, iowait, irq, softirq, steal.
-        let fields: Vec<u64> = text
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .skip(1)
-            .take(8)
-            .filter_map(|field| field.parse().ok())
-            .collect();
-        let all: u64 = fields.iter().sum();
-        Ok((all, all - fields.iter().skip(3).take(2).sum::<u64>()))
-    };
-    let (all, busy) = ticks()?;
-    std::thread::sleep(std::time::Duration::from_secs(1));
-    let (all_after, busy_after) = ticks()?;
-    Ok((busy_after - busy) * 100 / (all_after - all).max(1))
-}
-
 /// RFC 4648, section 4.
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
