@@ -24,6 +24,9 @@ const DISCARD_PAUSE: Duration = Duration::from_secs(2);
 /// many: arguments may be 1 MiB together, files are fewer.
 const MAX_VALUES: usize = 1 << 18;
 
+/// serde_json's limit, where it stops with an error.
+const PARSED_DEPTH: usize = 128;
+
 /// Bodies up to this size are not counted in [`Room`].
 const UNCOUNTED: u64 = 16 * 1024;
 
@@ -153,19 +156,25 @@ pub(crate) async fn read<'a>(
     Ok((bytes, held))
 }
 
-/// How many values a JSON text has, about: every one but the first of its array or object has a comma before it.
+/// How many values of a JSON text are unfolded, about: every one but the first of its array or object has a comma
+/// before it, and what is nested too deeply ends the parser's work, which then says so.
 fn values(json: &[u8]) -> usize {
     // Text that starts with a NUL among its first bytes is UTF-16 or wider; where its strings end is not worth
     // telling: a comma is a comma then.
     let is_wide = json.iter().take(4).any(|&byte| byte == 0);
-    let (mut count, mut in_string, mut is_escaped) = (0, false, false);
+    let (mut count, mut depth, mut in_string, mut is_escaped) = (0, 0_usize, false, false);
     for &byte in json {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' if in_string => is_escaped = true,
             b'"' => in_string = !in_string && !is_wide,
-            b',' | b'[' | b'{' if !in_string => count += 1,
+            b',' if !in_string => count += 1,
+            b'[' | b'{' if !in_string => (count, depth) = (count + 1, depth + 1),
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
+        }
+        if depth > PARSED_DEPTH {
+            break;
         }
     }
     count
@@ -284,6 +293,8 @@ mod tests {
     async fn a_body_of_very_many_values_is_not_unfolded() {
         let crowd = [b"[".as_slice(), &b"0,".repeat(MAX_VALUES), b"0]"].concat();
         assert_eq!(read_with(crowd, "identity", 1 << 20).await.unwrap_err().status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let deep = b"[".repeat(MAX_VALUES + 1);
+        assert!(read_with(deep, "identity", 1 << 20).await.is_ok(), "the parser stops soon, and says why");
         let text = [br#"["\""#.as_slice(), &b",".repeat(MAX_VALUES), br#""]"#].concat();
         assert!(read_with(text, "identity", 1 << 20).await.is_ok(), "commas in a string are no values");
     }
