@@ -121,11 +121,11 @@ fn text(bytes: &[u8]) -> String {
 }
 
 async fn what_a_program_prints_and_how_it_exits_is_reported(local: Local) -> Result<(), Failed> {
-    let finished = local.run(job(vec![sh("echo out; echo err >&2; exit 3")])).await?;
+    let finished = local.run(job(vec![sh("x=$(head -c 4000000 /dev/zero | tr '\\0' x); echo out; echo err >&2; exit 3")])).await?;
     let stage = only(&finished);
     assert_eq!((stage.verdict, stage.exit), (Verdict::ExitStatus, Some(Exit::Code(3))));
     assert_eq!((text(&stage.output.stdout), text(&stage.output.stderr)), ("out\n".into(), "err\n".into()));
-    assert!(stage.usage.wall_us > 0 && stage.usage.cpu_us > 0 && stage.usage.memory_peak_bytes > Some(0));
+    assert!(stage.usage.wall_us > 0 && stage.usage.cpu_us > 0 && stage.usage.memory_peak_bytes > Some(4_000_000));
     Ok(())
 }
 

@@ -171,6 +171,8 @@ impl SlotCgroup {
             Layout::V1 { files, unified, .. } => {
                 unified.as_mut().map(Unified::begin).transpose()?;
                 self.oom_base = keyed(&files.oom_control, "oom_kill")?;
+                // Now, while nothing of the run exists: later its own first process would be taken for an earlier run's.
+                self.memory_base = number(&files.memory_usage)?;
                 self.cpu_base_us = number(&files.cpu_usage)? / 1000;
             }
         }
@@ -222,7 +224,6 @@ impl SlotCgroup {
                 }
                 self.in_force = Some(wanted);
                 put(&files.memory_peak, 0)?;
-                self.memory_base = number(&files.memory_usage)?;
                 self.cpu_base_us = number(&files.cpu_usage)? / 1000;
             }
         }
