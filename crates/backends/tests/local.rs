@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         the_order_of_both_streams_is_kept,
         wall_and_cpu_time_are_limited,
         memory_is_limited_even_when_the_parent_survives,
+        a_tiny_limit_of_one_job_is_not_the_next_ones,
         a_background_process_ends_with_the_stage,
         a_dropped_job_is_killed_and_its_slot_comes_back,
         input_is_followed_by_its_end,
@@ -229,6 +230,24 @@ async fn memory_is_limited_even_when_the_parent_survives(local: Local) -> Result
     let finished = local.run(job(vec![stage])).await?;
     assert_eq!(only(&finished).verdict, Verdict::Memory, "{:?}", only(&finished));
     assert!(only(&finished).usage.memory_peak_bytes <= Some(64 << 20));
+    Ok(())
+}
+
+async fn a_tiny_limit_of_one_job_is_not_the_next_ones(local: Local) -> Result<(), Failed> {
+    // All slots in turn, and sooner than those prepared ahead: the limit in force while a sandbox is made counts.
+    let memory = (1..12).map(|step| (step * 100_000, 8));
+    for (memory_bytes, processes) in memory.chain([(256 << 20, 0)]) {
+        let tiny = || {
+            let mut stage = sh("exit 0");
+            (stage.limits.memory_bytes, stage.limits.processes) = (memory_bytes, processes);
+            local.run(job(vec![stage]))
+        };
+        let (a, b, c, d) = tokio::join!(tiny(), tiny(), tiny(), tiny());
+        for finished in [a?, b?, c?, d?] {
+            assert_ne!(only(&finished).verdict, Verdict::SandboxFailed);
+        }
+        assert_eq!(only(&local.run(job(vec![sh("exit 0")])).await?).verdict, Verdict::Ok);
+    }
     Ok(())
 }
 

@@ -17,6 +17,16 @@ use crate::message::StageLimits;
 /// Period of the CPU quota (cgroup-v2.rst: cpu.max; sched-bwc.rst: cpu.cfs_period_us), microseconds.
 const PERIOD_US: u64 = 100_000;
 
+/// No kernel limit is smaller, bytes: what is ours in the cgroup (slot and init, half a megabyte) must not be what the
+/// out-of-memory killer finds. A smaller limit is judged by the peak, after the run.
+const LEAST_BYTES: u64 = 4 << 20;
+
+/// A sandbox is made under a limit of at least this, bytes: it is ours until its program runs, and the limit of the
+/// run before may have been a client's, too small for it.
+const MAKING_BYTES: u64 = 64 << 20;
+/// ... and of at least so many processes: init and worker.
+const MAKING_PROCESSES: u32 = 2;
+
 /// What is in force, to write only what changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct InForce {
@@ -41,6 +51,8 @@ pub(crate) struct SlotCgroup {
     oom_base: u64,
     /// What earlier runs left charged: pages of system files that they were the first to read. Not this run's.
     memory_base: u64,
+    /// What the run may use.
+    memory_allowed: u64,
 }
 
 enum Layout {
@@ -145,7 +157,7 @@ impl SlotCgroup {
     }
 
     fn new(layout: Layout) -> Self {
-        Self { layout, in_force: None, cpu_base_us: 0, oom_base: 0, memory_base: 0 }
+        Self { layout, in_force: None, cpu_base_us: 0, oom_base: 0, memory_base: 0, memory_allowed: u64::MAX }
     }
 
     /// Moves the calling process into the v1 cgroups; its children are born there. Nothing to do on v2.
@@ -170,6 +182,16 @@ impl SlotCgroup {
             }
             Layout::V1 { files, unified, .. } => {
                 unified.as_mut().map(Unified::begin).transpose()?;
+                if let Some(before) = &mut self.in_force {
+                    if before.memory_bytes < MAKING_BYTES {
+                        files.limit_memory(MAKING_BYTES)?;
+                        before.memory_bytes = MAKING_BYTES;
+                    }
+                    if before.processes < MAKING_PROCESSES {
+                        files.limit_processes(MAKING_PROCESSES)?;
+                        before.processes = MAKING_PROCESSES;
+                    }
+                }
                 self.oom_base = keyed(&files.oom_control, "oom_kill")?;
                 // Now, while nothing of the run exists: later its own first process would be taken for an earlier run's.
                 self.memory_base = number(&files.memory_usage)?;
@@ -195,13 +217,15 @@ impl SlotCgroup {
     ///
     /// `EBUSY` where the memory in use already is above the limit.
     pub(crate) fn limit(&mut self, limits: &StageLimits) -> io::Result<()> {
-        let wanted = InForce { memory_bytes: limits.memory_bytes, processes: limits.processes, cpu_milli: limits.cpu_milli };
+        let memory_bytes = limits.memory_bytes.max(LEAST_BYTES);
+        self.memory_allowed = limits.memory_bytes;
+        let wanted = InForce { memory_bytes, processes: limits.processes, cpu_milli: limits.cpu_milli };
         let quota_us = u64::from(limits.cpu_milli) * PERIOD_US / 1000;
         let before = self.in_force.replace(wanted);
         match &self.layout {
             Layout::V2(unified) => {
                 let dir = &unified.leaf()?.dir;
-                put_at(dir, "memory.max", limits.memory_bytes)?;
+                put_at(dir, "memory.max", memory_bytes)?;
                 match put_at(dir, "memory.swap.max", 0) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {} // a kernel without swap
                     other => other?,
@@ -213,11 +237,10 @@ impl SlotCgroup {
             Layout::V1 { files, .. } => {
                 if before.is_none_or(|b| b.memory_bytes != wanted.memory_bytes) {
                     self.in_force = None;
-                    files.limit_memory(limits.memory_bytes)?;
+                    files.limit_memory(memory_bytes)?;
                 }
                 if before.is_none_or(|b| b.processes != wanted.processes) {
-                    // The slot itself and init are two more.
-                    put(&files.pids_max, u64::from(limits.processes) + 2)?;
+                    files.limit_processes(limits.processes)?;
                 }
                 if before.is_none_or(|b| b.cpu_milli != wanted.cpu_milli) {
                     put(&files.cpu_quota, quota_us)?;
@@ -257,7 +280,8 @@ impl SlotCgroup {
                 (Some(number(&files.memory_peak)?.saturating_sub(self.memory_base)), keyed(&files.oom_control, "oom_kill")?)
             }
         };
-        Ok(Counters { cpu_us: self.cpu_us()?, memory_peak_bytes, out_of_memory: oom > self.oom_base })
+        let above_least = memory_peak_bytes.is_some_and(|peak| self.memory_allowed < LEAST_BYTES && peak > self.memory_allowed);
+        Ok(Counters { cpu_us: self.cpu_us()?, memory_peak_bytes, out_of_memory: oom > self.oom_base || above_least })
     }
 
     /// Kills every process of the run at once (`cgroup.kill`, Linux 5.14). Without a v2 tree the pid namespace's
@@ -288,6 +312,11 @@ impl SlotCgroup {
 }
 
 impl V1Files {
+    fn limit_processes(&self, processes: u32) -> io::Result<()> {
+        // The slot itself and init are two more.
+        put(&self.pids_max, u64::from(processes) + 2)
+    }
+
     /// The limit without swap must never be above the one with swap, so the order depends on the direction.
     fn limit_memory(&self, bytes: u64) -> io::Result<()> {
         let raise = number(&self.memory_limit)? < bytes;

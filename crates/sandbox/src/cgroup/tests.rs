@@ -113,8 +113,8 @@ fn on_v2_limits_are_written_to_the_leaf_and_the_verdict_is_read_from_its_counter
     assert_eq!(fixture.read("cgroup.subtree_control"), "+cpu +memory +pids");
     slot.begin().unwrap();
     assert!(slot.clone_into().is_some());
-    slot.limit(&limits(1 << 20)).unwrap();
-    assert_eq!(fixture.read("run/memory.max"), "1048576");
+    slot.limit(&limits(8 << 20)).unwrap();
+    assert_eq!(fixture.read("run/memory.max"), "8388608");
     assert_eq!(fixture.read("run/memory.swap.max"), "0");
     assert_eq!(fixture.read("run/memory.oom.group"), "1");
     assert_eq!(fixture.read("run/pids.max"), "65");
@@ -148,8 +148,8 @@ fn on_v1_counters_are_differences_since_the_run_began() {
     slot.enter().unwrap();
     assert_eq!(fixture.read("cgroup.procs"), "0");
     slot.begin().unwrap();
-    slot.limit(&limits(4096)).unwrap();
-    assert!(fixture.read("memory.limit_in_bytes").starts_with("4096"));
+    slot.limit(&limits(8 << 20)).unwrap();
+    assert!(fixture.read("memory.limit_in_bytes").starts_with("8388608"));
     assert!(fixture.read("pids.max").starts_with("66"));
     assert!(fixture.read("cpu.cfs_quota_us").starts_with("150000"));
     assert!(fixture.read("memory.max_usage_in_bytes").starts_with('0'));
@@ -161,5 +161,11 @@ fn on_v1_counters_are_differences_since_the_run_began() {
     assert!(counters.out_of_memory);
     assert_eq!(counters.cpu_us, 4000);
     assert_eq!(counters.memory_peak_bytes, Some(2000));
+    fixture.file("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n");
+    slot.begin().unwrap();
+    assert!(fixture.read("memory.limit_in_bytes").starts_with("67108864"), "a sandbox is not made under a client's limit");
+    slot.limit(&limits(1500)).unwrap();
+    assert!(fixture.read("memory.limit_in_bytes").starts_with("4194304"), "what is ours in the cgroup must have room");
+    assert!(slot.counters().unwrap().out_of_memory, "a limit smaller than that is judged by the peak");
     assert!(!slot.kill().unwrap(), "without a v2 tree there is no kill by cgroup");
 }
