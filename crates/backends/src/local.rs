@@ -36,6 +36,8 @@ struct Inner {
     /// One permit per slot. A job takes all that it will need at once: two jobs that each have one slot and wait
     /// for another's would wait for ever.
     capacity: Semaphore,
+    /// One permit per program that may run at once.
+    turns: Semaphore,
     /// Asks the runner to end.
     shutdown: CancellationToken,
     /// It has ended.
@@ -108,6 +110,8 @@ pub struct Finished {
 pub struct Timings {
     /// Waiting for a prepared sandbox.
     pub lease_us: u64,
+    /// Waiting, with the sandbox in hand, until fewer programs run than may.
+    pub turn_us: u64,
     /// Handing over files and command, until the program is exec'ed.
     pub sandbox_us: u64,
     /// The program itself.
@@ -166,11 +170,13 @@ pub struct LocalStatus {
 }
 
 impl Local {
-    /// Starts the runner process (`<this executable> runner`) and waits until it is ready to serve.
+    /// Starts the runner process (`<this executable> runner`) and waits until it is ready to serve. At most `at_once`
+    /// programs run at the same time; more jobs than that have their sandbox and their files already, and go on the
+    /// moment a program ends: on a busy machine no processor waits for our messages.
     ///
     /// # Errors
     /// [`StartError`], with the reason to show to the operator.
-    pub async fn start(config: SandboxConfig) -> Result<Self, StartError> {
+    pub async fn start(config: SandboxConfig, at_once: usize) -> Result<Self, StartError> {
         let (runner, host) = RunnerProcess::start(&config).await?;
         let shutdown = CancellationToken::new();
         let slots = Slots::new(config.ready_sandboxes as usize, config.disk);
@@ -178,6 +184,7 @@ impl Local {
         let inner = Arc::new(Inner {
             takeover,
             capacity: Semaphore::new(config.max_sandboxes as usize),
+            turns: Semaphore::new(at_once),
             host,
             slots,
             config: Mutex::new(config),
@@ -263,11 +270,12 @@ impl Inner {
             let base = lease.base();
             let is_last = index + 1 == job.stages.len();
             // While this stage runs the next one's sandbox is made, over the same workspace.
-            let (end, mut next) = tokio::join!(stage::run(&mut lease, files, spec, client.as_deref_mut()), async {
+            let (end, mut next) = tokio::join!(stage::run(&mut lease, &self.turns, files, spec, client.as_deref_mut()), async {
                 if is_last || self.host.profile == Profile::Restricted { None } else { Some(self.next_sandbox(base, job).await) }
             });
             let end = end?;
-            timings.sandbox_us += end.exec_at_us.saturating_sub(leased);
+            timings.turn_us += end.turn_us;
+            timings.sandbox_us += end.exec_at_us.saturating_sub(leased + end.turn_us);
             timings.run_us += end.outcome.usage.wall_us;
             timings.settle_us += monotonic_us().saturating_sub(end.ended_at_us);
             let goes_on = end.outcome.verdict == Verdict::Ok && !is_last;

@@ -99,7 +99,7 @@ fn main() -> ExitCode {
 fn run(test: Test) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let local = match Local::start(config(Profile::Full)).await {
+        let local = match Local::start(config(Profile::Full), 4).await {
             Ok(local) => local,
             Err(reason) if std::env::var_os("GREENROOM_MUST_WORK").is_none() => {
                 println!("skipped: {reason}");

@@ -56,7 +56,7 @@ async fn examine(loaded: &Loaded) -> anyhow::Result<Report> {
     let mut advice = loaded.warnings.clone();
     // It says nothing of the host: only profile restricted keeps anything there.
     let data_dir = start::data_dir(settings);
-    let started = Local::start(settings.sandbox(&catalogue)).await;
+    let started = Local::start(settings.sandbox(&catalogue), 1).await;
     let isolation_met = started.is_ok();
     let ready = isolation_met && data_dir.is_ok();
     advice.extend(data_dir.err().map(|error| format!("{error:#}")));
@@ -65,7 +65,7 @@ async fn examine(loaded: &Loaded) -> anyhow::Result<Report> {
         // What can be had then?
         Err(error) => {
             advice.push(error.to_string());
-            Local::start(settings.undemanding().sandbox(&catalogue)).await.ok()
+            Local::start(settings.undemanding().sandbox(&catalogue), 1).await.ok()
         }
     };
     let host = local.as_ref().map(|local| local.host().clone());

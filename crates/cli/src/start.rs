@@ -42,7 +42,7 @@ pub fn catalogue(settings: &Settings, elevation: Elevation) -> anyhow::Result<Ca
 /// The backend. The data directory is made if it is missing.
 pub async fn local(settings: &Settings, catalogue: &Catalogue) -> anyhow::Result<Local> {
     data_dir(settings)?;
-    Ok(Local::start(settings.sandbox(catalogue)).await?)
+    Ok(Local::start(settings.sandbox(catalogue), settings.gateway.max_concurrent).await?)
 }
 
 /// Makes the data directory if it is missing, and sees that it can be used.

@@ -89,8 +89,8 @@ pub(crate) fn adapt(gateway: &Inner, request: ExecuteRequest, input: Input) -> R
 
 /// Counts what happened.
 pub(crate) fn settle(gateway: &Inner, runtime: &Runtime, outcome: &greenroom_core::Outcome, hops: &mut Hops, timings: Timings) {
-    let Timings { lease_us, sandbox_us, run_us, settle_us } = timings;
-    *hops = Hops { lease_us, sandbox_us, run_us, settle_us, ..*hops };
+    let Timings { lease_us, turn_us, sandbox_us, run_us, settle_us } = timings;
+    *hops = Hops { admit_us: hops.admit_us + turn_us, lease_us, sandbox_us, run_us, settle_us, ..*hops };
     gateway.metrics.hops(hops);
     let Hops { adapt_us, admit_us, .. } = *hops;
     tracing::debug!(adapt_us, admit_us, lease_us, sandbox_us, run_us, settle_us, "execution ended");

@@ -52,9 +52,11 @@ struct Listing {
 impl Gateway {
     /// A gateway to this backend for these languages.
     pub fn new(config: GatewayConfig, catalogue: Catalogue, local: Local, reload: Reload) -> Self {
+        // The first of those that wait do so with their sandbox in hand.
+        let staged = config.max_concurrent.min(config.queue);
         Self {
             inner: Arc::new(Inner {
-                admission: Admission::new(config.max_concurrent, config.queue),
+                admission: Admission::new(config.max_concurrent + staged, config.queue - staged),
                 bodies: Room::new(config.body_bytes.saturating_mul(LARGEST_BODIES)),
                 config,
                 catalogue,

@@ -36,6 +36,9 @@ const SLOT_MIN_LIFE: Duration = Duration::from_secs(1);
 /// oom_score_adj of what must not be killed for want of memory (proc_pid_oom_score_adj(5)).
 const OOM_SCORE_NEVER: &str = "-1000";
 
+/// What a terminal or a supervisor says is for the server, and a reader that is gone is an error, not our end.
+pub(crate) const IGNORED_SIGNALS: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE];
+
 /// `greenroom runner`: serves the server at the other end of standard input (a packet socket) until it is gone.
 pub fn runner_main() -> ExitCode {
     match std::env::args().nth(2).as_deref() {
@@ -60,7 +63,8 @@ fn run() -> io::Result<()> {
     rustix::thread::set_name(c"greenroom-run")?;
     let control = io::stdin().as_fd().try_clone_to_owned()?;
     let config = read_config(&control)?;
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+    sys::reset_signals()?;
+    for signal in IGNORED_SIGNALS {
         sys::ignore_signal(signal)?;
     }
     // Sandboxes must not inherit a terminal.

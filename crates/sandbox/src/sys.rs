@@ -146,14 +146,11 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     check(i64::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }))
 }
 
-/// Default action for every signal, none blocked: both survive an exec, and we ignore some.
+/// Default action for every signal, none blocked: both survive an exec. Whoever started the server may have ignored some.
 pub(crate) fn reset_signals() -> io::Result<()> {
     // 32 and 33 belong to the C library, which refuses them; KILL and STOP cannot be changed.
     for signal in (1..=64).filter(|signal| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP | 32 | 33)) {
-        // SAFETY: the default action runs no code of ours.
-        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
-            return Err(io::Error::last_os_error());
-        }
+        restore_signal(signal)?;
     }
     // SAFETY: sigset_t is plain data; sigemptyset below gives it its value.
     let mut none: libc::sigset_t = unsafe { std::mem::zeroed() };
@@ -161,6 +158,12 @@ pub(crate) fn reset_signals() -> io::Result<()> {
     check(i64::from(unsafe { libc::sigemptyset(&raw mut none) }))?;
     // SAFETY: reads a valid set; the old mask is not asked for.
     check(i64::from(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) }))
+}
+
+/// The default action of one signal.
+pub(crate) fn restore_signal(signal: i32) -> io::Result<()> {
+    // SAFETY: the default action runs no code of ours.
+    if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Ignores a signal: a terminal's or a supervisor's word is for the server, which tells us.

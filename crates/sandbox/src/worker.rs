@@ -22,6 +22,7 @@ use crate::{
     fence,
     init::{Birth, WorkerEnds},
     message::{FileHead, JobHead, Status, send},
+    runner::IGNORED_SIGNALS,
     slot::Shared,
     step::{Failure, Step, take},
     sys::{self, Command},
@@ -83,7 +84,7 @@ fn seal(birth: &Birth<'_>, ends: WorkerEnds) -> Result<OwnedFd, Failure> {
         rustix::stdio::dup2_stdin(&ends.stdin)?;
         rustix::stdio::dup2_stdout(&ends.stdout)?;
         rustix::stdio::dup2_stderr(&ends.stderr)?;
-        sys::reset_signals()?;
+        IGNORED_SIGNALS.into_iter().try_for_each(sys::restore_signal)?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
         sys::close_on_exec_from(3)
     })?;

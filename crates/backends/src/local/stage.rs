@@ -12,10 +12,13 @@ use rustix::{
     event::epoll,
     io::{Errno, read, write},
 };
-use tokio::{io::unix::AsyncFd, sync::mpsc};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{Semaphore, SemaphorePermit, mpsc},
+};
 
 use super::{
-    Control, Event, ExecError,
+    Control, Event, ExecError, monotonic_us,
     runner::{nonblocking, watch},
     slot::{Ends, Lease, SlotConnection},
 };
@@ -34,24 +37,39 @@ pub(super) struct Client {
 /// A stage that is over.
 pub(super) struct StageEnd {
     pub(super) outcome: StageOutcome,
+    /// How long it waited for its turn, microseconds.
+    pub(super) turn_us: u64,
     /// Monotonic microseconds of exec and end.
     pub(super) exec_at_us: u64,
     pub(super) ended_at_us: u64,
 }
 
+/// A job up to this size is handed over before its turn has come; it fits into the socket's buffer, and what it takes
+/// of the sandbox's memory, before its own limits are in force, is little.
+const EARLY_BYTES: usize = 64 * 1024;
+
 /// Runs a stage. Dropping the future kills it (by dropping the lease).
 pub(super) async fn run(
     lease: &mut Lease,
+    turns: &Semaphore,
     files: &[JobFile],
     stage: &StageSpec,
     mut client: Option<&mut Client>,
 ) -> Result<StageEnd, ExecError> {
     let (slot, ends) = lease.open()?;
-    let ended = Running::start(slot, ends, files, stage)?.finish(slot, client.as_deref_mut()).await?;
+    let mut running = Running::new(ends, files, stage)?;
+    if running.job.bytes.len() <= EARLY_BYTES {
+        running.job.advance();
+    }
+    let asked = monotonic_us();
+    let turn = turns.acquire().await.map_err(|_| ExecError::ShuttingDown)?;
+    let turn_us = monotonic_us() - asked;
+    slot.send(&ToSlot::Start(StageLimits::from(&stage.limits)), None)?;
+    let ended = running.finish(slot, turn, client.as_deref_mut()).await?;
     // What came too late for this stage is not the next one's.
     while client.as_mut().is_some_and(|client| client.control.try_recv().is_ok()) {}
     lease.ended();
-    ended.judge(stage)
+    ended.judge(stage, turn_us)
 }
 
 /// What is kept of a running stage.
@@ -76,9 +94,8 @@ struct Over {
 }
 
 impl Running {
-    fn start(slot: &SlotConnection, ends: Ends, files: &[JobFile], stage: &StageSpec) -> Result<Self, ExecError> {
+    fn new(ends: Ends, files: &[JobFile], stage: &StageSpec) -> Result<Self, ExecError> {
         let io_failed = |source| ExecError::Io { what: "the sandbox's pipes", source };
-        slot.send(&ToSlot::Start(StageLimits::from(&stage.limits)), None)?;
         let (stdin, interactive) = match &stage.stdin {
             Stdin::Bytes(bytes) => (bytes.clone(), false),
             Stdin::Interactive => (Vec::new(), true),
@@ -96,9 +113,14 @@ impl Running {
         Ok(running)
     }
 
-    async fn finish(mut self, slot: &SlotConnection, mut client: Option<&mut Client>) -> Result<Over, ExecError> {
+    async fn finish(
+        mut self,
+        slot: &SlotConnection,
+        turn: SemaphorePermit<'_>,
+        mut client: Option<&mut Client>,
+    ) -> Result<Over, ExecError> {
         let io_failed = |source| ExecError::Io { what: "the program's output", source };
-        let mut ended = None;
+        let (mut ended, mut turn) = (None, Some(turn));
         self.job.advance();
         self.stdin.advance();
         loop {
@@ -113,6 +135,8 @@ impl Running {
                 message = slot.receive(), if ended.is_none() => {
                     if let (FromSlot::Ended(how), _) = message? {
                         ended = Some(how);
+                        // The next may run while we tidy up.
+                        drop(turn.take());
                         // Nobody reads them any more.
                         self.job.close();
                         self.stdin.close();
@@ -355,7 +379,7 @@ impl Pipes {
 
 impl Over {
     /// The verdict: from our own timers first, then the kernel's counters, and only then what `waitpid` says.
-    fn judge(self, stage: &StageSpec) -> Result<StageEnd, ExecError> {
+    fn judge(self, stage: &StageSpec, turn_us: u64) -> Result<StageEnd, ExecError> {
         let Self { ended, output, crossed } = self;
         if let Some((step, errno)) = ended.failed {
             return Err(ExecError::Sandbox { step: step.name(), source: io::Error::from_raw_os_error(errno) });
@@ -378,6 +402,6 @@ impl Over {
         };
         let usage = Usage { wall_us: ended.wall_us, cpu_us: ended.cpu_us, memory_peak_bytes: ended.memory_peak_bytes };
         let outcome = StageOutcome { kind: stage.kind, verdict, exit, output, usage };
-        Ok(StageEnd { outcome, exec_at_us: ended.exec_at_us, ended_at_us: ended.ended_at_us })
+        Ok(StageEnd { outcome, turn_us, exec_at_us: ended.exec_at_us, ended_at_us: ended.ended_at_us })
     }
 }

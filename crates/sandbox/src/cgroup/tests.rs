@@ -166,6 +166,7 @@ fn on_v1_counters_are_differences_since_the_run_began() {
     assert!(fixture.read("memory.limit_in_bytes").starts_with("67108864"), "a sandbox is not made under a client's limit");
     slot.limit(&limits(1500)).unwrap();
     assert!(fixture.read("memory.limit_in_bytes").starts_with("4194304"), "what is ours in the cgroup must have room");
+    fixture.file("memory.max_usage_in_bytes", "7000");
     assert!(slot.counters().unwrap().out_of_memory, "a limit smaller than that is judged by the peak");
     assert!(!slot.kill().unwrap(), "without a v2 tree there is no kill by cgroup");
 }
