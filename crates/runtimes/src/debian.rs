@@ -82,19 +82,31 @@ pub(crate) fn remove(packages: &[String], elevation: Elevation, progress: &mut d
     if present.is_empty() {
         return Ok(());
     }
-    let mut arguments = vec!["remove", "--yes"];
-    arguments.extend(&present);
-
-    let mut simulated = Command::new("apt-get");
-    simulated.args(["--simulate", "-q"]).args(&arguments).env("LC_ALL", "C.UTF-8");
-    let simulated = simulated.output().map_err(|source| DebianError::NoTool { program: "apt-get", source })?;
-    let text = String::from_utf8_lossy(&simulated.stdout).into_owned();
-    let others = removed_besides(&text, packages);
+    let others = removed_besides(&simulate_removal(&present)?, packages);
     if !others.is_empty() {
         return Err(DebianError::Needed { packages: present.into_iter().map(str::to_owned).collect(), others });
     }
     progress(&format!("removing {}", present.join(", ")));
-    apt_get(&arguments, elevation, progress)
+    apt_get(&removal_of(&present), elevation, progress)
+}
+
+fn removal_of<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    ["remove", "--yes"].into_iter().chain(packages.iter().copied()).collect()
+}
+
+/// What apt-get says that it would do. One that fails has nothing to say, which must not be taken for "nothing else goes".
+pub(crate) fn simulate_removal(packages: &[&str]) -> Result<String, DebianError> {
+    let mut command = Command::new("apt-get");
+    command.args(["--simulate", "-q"]).args(removal_of(packages)).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+    let output = command.output().map_err(|source| DebianError::NoTool { program: "apt-get", source })?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        let last_line = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim_end().to_owned();
+        let command = format!("apt-get --simulate {}", removal_of(packages).join(" "));
+        return Err(DebianError::Failed { command, status: output.status, last_line });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// What a simulation of apt-get would remove besides `packages`: lines such as `Remv lua5.4 [5.4.4-3]`.
