@@ -15,6 +15,16 @@ pub const SECRET_NAME: &str = "CANARY_SECRET";
 /// Its value, and the content of a file of the host.
 pub const SECRET: &str = "canary-4711-must-not-be-seen";
 
+/// H1: fails if the secret is in what came out of a server.
+///
+/// # Errors
+/// What holds it.
+pub fn keeps_secret(what: &str, text: &[u8]) -> Result<()> {
+    let found = text.windows(SECRET.len()).any(|part| part == SECRET.as_bytes());
+    ensure!(!found, "H1: the secret is in {what}: {}", String::from_utf8_lossy(text));
+    Ok(())
+}
+
 /// Listeners and a file outside the sandbox: nobody may call the ones, or touch the other.
 pub struct Canary {
     tcp: TcpListener,

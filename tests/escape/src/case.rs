@@ -6,18 +6,28 @@ use serde::Deserialize;
 /// The rows of the catalogue: group, name, what must come of it.
 const ROWS: &str = include_str!("../rows.tsv");
 
-const GROUPS: &[(&str, &str)] = &[
-    ("resource", include_str!("../cases/resource.toml")),
-    ("compile-time", include_str!("../cases/compile-time.toml")),
-    ("escape", include_str!("../cases/escape.toml")),
-    ("files", include_str!("../cases/files.toml")),
-    ("cross-session", include_str!("../cases/cross-session.toml")),
-    ("zygote-fork", include_str!("../cases/zygote-fork.toml")),
-    ("network", include_str!("../cases/network.toml")),
-    ("api", include_str!("../cases/api.toml")),
-    ("auth", include_str!("../cases/auth.toml")),
-    ("operations", include_str!("../cases/operations.toml")),
-    ("must-work", include_str!("../cases/must-work.toml")),
+/// Files of cases: the group they belong to, and the theme where a group has several.
+const FILES: &[(&str, &str, &str)] = &[
+    ("resource", "processes", include_str!("../cases/resource/processes.toml")),
+    ("resource", "memory", include_str!("../cases/resource/memory.toml")),
+    ("resource", "files", include_str!("../cases/resource/files.toml")),
+    ("resource", "output", include_str!("../cases/resource/output.toml")),
+    ("resource", "time", include_str!("../cases/resource/time.toml")),
+    ("resource", "verdicts", include_str!("../cases/resource/verdicts.toml")),
+    ("compile-time", "", include_str!("../cases/compile-time.toml")),
+    ("escape", "proc", include_str!("../cases/escape/proc.toml")),
+    ("escape", "namespaces", include_str!("../cases/escape/namespaces.toml")),
+    ("escape", "rights", include_str!("../cases/escape/rights.toml")),
+    ("escape", "syscalls", include_str!("../cases/escape/syscalls.toml")),
+    ("escape", "shared", include_str!("../cases/escape/shared.toml")),
+    ("files", "", include_str!("../cases/files.toml")),
+    ("cross-session", "", include_str!("../cases/cross-session.toml")),
+    ("zygote-fork", "", include_str!("../cases/zygote-fork.toml")),
+    ("network", "", include_str!("../cases/network.toml")),
+    ("api", "", include_str!("../cases/api.toml")),
+    ("auth", "", include_str!("../cases/auth.toml")),
+    ("operations", "", include_str!("../cases/operations.toml")),
+    ("must-work", "", include_str!("../cases/must-work.toml")),
 ];
 
 /// One file of cases.
@@ -68,9 +78,12 @@ pub struct Case {
     pub files: BTreeMap<String, String>,
     /// A second program, run afterwards in a sandbox of its own; the expectations are about it.
     pub then: Option<String>,
+    /// What must come of the first one, where there is a second.
+    #[serde(default)]
+    pub first: Expect,
     /// Its language, if another.
     pub then_language: Option<String>,
-    /// The second program is run while the first still runs.
+    /// The second program is run while the first still runs, and ends before it.
     #[serde(default)]
     pub together: bool,
     /// Arguments.
@@ -96,6 +109,11 @@ pub struct Case {
     /// Whether a neighbour runs at the same time and must not notice.
     #[serde(default)]
     pub neighbour: bool,
+    /// Programs of the system that it starts (`git`); it is not tested where one is missing.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// It never has more processes than this, as the kernel counts them, and at some time at least half as many.
+    pub processes: Option<u64>,
     /// How often it is run.
     #[serde(default = "once")]
     pub repeat: usize,
@@ -172,12 +190,15 @@ pub struct Expect {
     pub contained: bool,
 }
 
-/// All groups, in the catalogue's order.
+/// All groups' files, in the catalogue's order; a group may have several.
 ///
 /// # Errors
 /// A file that is not as it should be.
 pub fn groups() -> Result<Vec<(&'static str, Group)>> {
-    GROUPS.iter().map(|(name, text)| Ok((*name, toml::from_str(text).with_context(|| format!("cases/{name}.toml"))?))).collect()
+    let parse = |(group, theme, text): &(&'static str, &str, &str)| {
+        Ok((*group, toml::from_str(text).with_context(|| format!("cases/{group}/{theme}"))?))
+    };
+    FILES.iter().map(parse).collect()
 }
 
 /// All rows of the catalogue: group and name.

@@ -212,19 +212,37 @@ fn is_locked(dir: &str) -> bool {
 
 /// The cgroup directories of an instance, in every hierarchy.
 pub fn cgroups(instance: &str) -> Vec<String> {
-    fn below(dir: &Path, name: &str, depth: usize, found: &mut Vec<String>) {
+    let of_instance = instances().into_iter().filter(|(name, _)| name == instance);
+    of_instance.map(|(_, dir)| dir).collect()
+}
+
+/// Instances that have cgroup directories, and nobody who holds the lock on one of them.
+pub fn dead_instances() -> BTreeSet<String> {
+    let all = instances();
+    let alive: BTreeSet<&String> = all.iter().filter(|(_, dir)| is_locked(dir)).map(|(name, _)| name).collect();
+    all.iter().map(|(name, _)| name).filter(|name| !alive.contains(name)).cloned().collect()
+}
+
+/// All instances' directories, in every hierarchy: name and path.
+fn instances() -> Vec<(String, String)> {
+    fn below(dir: &Path, depth: usize, found: &mut Vec<(String, String)>) {
         let Ok(entries) = fs::read_dir(dir) else { return };
         for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-            if entry.file_name().to_string_lossy() == name {
-                found.push(entry.path().display().to_string());
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if is_instance(&name) {
+                found.push((name, entry.path().display().to_string()));
             } else if depth > 0 {
-                below(&entry.path(), name, depth - 1, found);
+                below(&entry.path(), depth - 1, found);
             }
         }
     }
     let mut found = Vec::new();
-    below(Path::new("/sys/fs/cgroup"), instance, 6, &mut found);
+    below(Path::new("/sys/fs/cgroup"), 6, &mut found);
     found
+}
+
+fn is_instance(name: &str) -> bool {
+    name.strip_prefix("greenroom-").is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 /// Every process below this one.
@@ -252,8 +270,7 @@ fn pids() -> Vec<u32> {
 fn instance_of(pid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let mut parts = text.lines().flat_map(|line| line.split('/'));
-    let number = |part: &&str| part.strip_prefix("greenroom-").is_some_and(|number| number.parse::<u32>().is_ok());
-    parts.find(number).map(str::to_owned)
+    parts.find(|part| is_instance(part)).map(str::to_owned)
 }
 
 fn status_field(pid: u32, name: &str) -> Option<String> {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
-use greenroom_escape::{Group, rows};
+use greenroom_escape::{Group, Languages, rows};
 
 /// Holds the cases and the coded rows (`group::name`) against the catalogue.
-pub fn of(groups: &[(&str, Group)], coded: &[&str]) -> Result<()> {
+pub fn of(groups: &[(&str, Group)], coded: &[&str], languages: &Languages) -> Result<()> {
     let catalogue: BTreeSet<String> = rows().map(|(group, name)| format!("{group}::{name}")).collect();
     ensure!(catalogue.len() == 243, "the catalogue has {} rows", catalogue.len());
     let mut met: BTreeMap<String, Vec<&str>> = BTreeMap::new();
@@ -20,6 +20,10 @@ pub fn of(groups: &[(&str, Group)], coded: &[&str]) -> Result<()> {
             of_group.deferred.iter().filter(|deferred| deferred.reason.len() < 10).map(|d| &d.name).collect();
         ensure!(without_reason.is_empty(), "deferred without a reason: {without_reason:?}");
     }
+    let cases = groups.iter().flat_map(|(_, group)| &group.case);
+    let named = cases.flat_map(|case| [Some(&case.language), case.then_language.as_ref()]).flatten();
+    let strange: BTreeSet<_> = named.filter(|language| !languages.has(language)).collect();
+    ensure!(strange.is_empty(), "cases name languages that runtimes/ does not have: {strange:?}");
     for row in coded {
         // A row may have several coded tests: `group::name` and `group::name::variant`.
         let row = row.splitn(3, "::").take(2).collect::<Vec<_>>().join("::");

@@ -2,13 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use greenroom_contract::Response;
-use greenroom_escape::{Expect, SECRET};
+use greenroom_escape::Expect;
 use serde_json::Value;
 
 /// Checks an answer of `/execute`.
 pub fn judge(expect: &Expect, response: &Response) -> Result<()> {
     let text = response.text();
-    ensure!(!text.contains(SECRET), "H1: the secret is in the answer: {text}");
     ensure!(response.status == 200, "HTTP {}: {text}", response.status);
     let body = response.json();
     let shown = shorten(&text);

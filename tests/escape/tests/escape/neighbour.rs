@@ -9,8 +9,8 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, ensure};
-use greenroom_contract::{Connection, Request};
-use serde_json::json;
+
+use crate::server::{execute, program};
 
 /// Runs of a neighbour that count as having been there.
 const AT_LEAST: usize = 2;
@@ -47,8 +47,7 @@ impl Neighbour {
 
 /// Runs a program that prints `text`, and checks that it did and nothing else.
 pub fn hello(host: &str, text: &str) -> Result<()> {
-    let body = json!({"language": "python", "version": "*", "files": [{"content": format!("print({text:?})")}]});
-    let response = Connection::open(host)?.send(&Request::new("POST", "/api/v2/execute").json(&body))?;
+    let response = execute(host, &program("python", &format!("print({text:?})")))?;
     let answer = response.text();
     ensure!(response.status == 200, "hello: HTTP {}: {answer}", response.status);
     let run = &response.json()["run"];

@@ -1,39 +1,38 @@
 //! What happens to the machine, and to the clients, when something of ours dies or runs short.
 
 use std::{
-    net::TcpStream,
-    process::Command,
-    thread::{JoinHandle, sleep, spawn},
-    time::{Duration, Instant},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread::{JoinHandle, scope, sleep, spawn},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use greenroom_contract::{Connection, Request, Response, Server};
-use greenroom_escape::{Footprint, descendants, within};
+use greenroom_contract::{Connection, Request, Response};
+use greenroom_escape::{Footprint, keeps_secret, within};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     Coded,
     neighbour::hello,
-    suite::{Suite, own, program},
+    server::{Server, execute, program},
+    suite::Suite,
 };
 
 /// A client gets an answer, or is hung up on, within this: nobody waits for ever for something that died.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+pub const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 
 pub const ROWS: &[Coded] = &[
     ("operations::daemon-kill9-midrun::server", kill_server),
     ("operations::daemon-kill9-midrun::runner", kill_runner),
     ("operations::daemon-kill9-midrun::drain", drain),
-    ("operations::daemon-kill9-every-step", crash_at_every_step),
     ("operations::fd-limit-daemon", few_descriptors),
 ];
 
 /// A request whose answer is awaited elsewhere.
-fn client(host: &str, body: Value) -> JoinHandle<Result<Response>> {
+pub fn client(host: &str, body: Value) -> JoinHandle<Result<Response>> {
     let host = host.to_owned();
-    spawn(move || Connection::open(&host)?.send(&Request::new("POST", "/api/v2/execute").json(&body)))
+    spawn(move || execute(&host, &body))
 }
 
 /// Programs that leave children and sleep.
@@ -41,8 +40,8 @@ fn sleepers(server: &Server, count: usize) -> Vec<JoinHandle<Result<Response>>> 
     (0..count).map(|_| client(server.host(), program("bash", "(setsid sleep 9 &); sleep 2.9 & sleep 2.9"))).collect()
 }
 
-fn footprint(server: &Server) -> Result<Footprint> {
-    let pid = server.pid().context("the server is not ours")?;
+pub fn footprint(server: &Server) -> Result<Footprint> {
+    let pid = server.pid()?;
     within(Duration::from_secs(5), || Footprint::of(pid))
 }
 
@@ -54,7 +53,7 @@ fn await_programs(footprint: &Footprint, count: usize) -> Result<()> {
 }
 
 fn kill_server(_: &Suite) -> Result<()> {
-    let server = own(&["--set", "admission.max_concurrent=8", "--set", "sandboxes.max=20"], &[])?;
+    let server = Server::own(&["--set", "admission.max_concurrent=8", "--set", "sandboxes.max=20"], &[])?;
     let footprint = footprint(&server)?;
     let clients = sleepers(&server, 8);
     await_programs(&footprint, 16)?;
@@ -69,7 +68,7 @@ fn kill_server(_: &Suite) -> Result<()> {
 }
 
 fn kill_runner(_: &Suite) -> Result<()> {
-    let server = own(&["--set", "admission.max_concurrent=4", "--set", "sandboxes.max=12"], &[])?;
+    let server = Server::own(&["--set", "admission.max_concurrent=4", "--set", "sandboxes.max=12"], &[])?;
     let before = footprint(&server)?;
     let clients = sleepers(&server, 4);
     await_programs(&before, 8)?;
@@ -92,80 +91,50 @@ fn kill_runner(_: &Suite) -> Result<()> {
     full.is_gone()
 }
 
-/// The names that the binary gives the steps.
-fn steps(suite: &Suite) -> Result<Vec<String>> {
-    let binary = format!("/proc/{}/exe", suite.pid()?);
-    let output = Command::new(binary).args(["runner", "--crash-points"]).output()?;
-    let steps: Vec<_> = String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect();
-    ensure!(steps.len() > 20, "the binary names {} steps", steps.len());
-    Ok(steps)
-}
+/// The catalogue's: so many clients, and so many descriptors.
+const CROWD: usize = 500;
+const DESCRIPTORS: u64 = 256;
 
-fn crash_at_every_step(suite: &Suite) -> Result<()> {
-    let mut wrong = Vec::new();
-    for step in steps(suite)? {
-        if let Err(error) = crash_at(&step) {
-            wrong.push(format!("{step}: {error:#}"));
-        }
-    }
-    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // And from all of it a start without crashes recovers.
-    let server = own(&[], &[])?;
-    let (footprint, well) = (footprint(&server)?, hello(server.host(), "after all crashes"));
-    server.stop()?;
-    well?;
-    footprint.is_gone()
-}
-
-fn crash_at(step: &str) -> Result<()> {
-    let begun = Instant::now();
-    let small = ["--set", "sandboxes.ready=1", "--set", "sandboxes.max=2", "--set", "admission.max_concurrent=1"];
-    // Some steps are taken before there is a server at all; its answer is then that it does not start.
-    let Ok(server) = own(&small, &[("GREENROOM_CRASH_AT", step)]) else {
-        ensure!(begun.elapsed() < ANSWERED_WITHIN, "a start that cannot succeed hung");
-        return Ok(());
-    };
-    let pid = server.pid().context("the server is not ours")?;
-    let footprint = Footprint::of(pid);
-    let client = client(server.host(), program("bash", "echo hello"));
-    let answered = within(ANSWERED_WITHIN, || if client.is_finished() { Ok(()) } else { bail!("a client hangs") });
-    let below = descendants(pid);
-    let stopped = server.stop();
-    answered?;
-    stopped?;
-    if let Ok(answer) = client.join().map_err(|_| anyhow!("the client panicked"))? {
-        let fault = answer.status >= 500
-            || answer.status == 429
-            || ["run", "compile"].iter().any(|stage| answer.json()[stage]["status"] == "XX");
-        ensure!(fault || answer.text().contains("hello"), "a crash of ours became a verdict: {}", answer.text());
-    }
-    if let Ok(footprint) = footprint {
-        footprint.is_gone()?;
-    }
-    within(Duration::from_secs(5), || {
-        let left: Vec<_> = below.iter().filter(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists()).collect();
-        if left.is_empty() { Ok(()) } else { bail!("processes are left: {left:?}") }
+/// More clients than it may have open, each with a request: it serves those it can take, rests, and takes the others when
+/// it can.
+fn few_descriptors(_: &Suite) -> Result<()> {
+    Server::during(&[], |server| {
+        let footprint = footprint(server)?;
+        prlimit(Some(server.process()?), Resource::Nofile, Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) })?;
+        let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        scope(|scope| {
+            let crowd: Vec<_> = (0..CROWD).map(|_| scope.spawn(|| stay(server.host(), &served, &over))).collect();
+            // As many as it can take are answered before its rest is measured.
+            sleep(Duration::from_millis(1000));
+            let before = processor_time(server.pid()?);
+            sleep(Duration::from_secs(1));
+            let spent = before.and_then(|before| Ok(processor_time(server.pid()?)? - before));
+            let at_first = served.load(Ordering::SeqCst);
+            // Those who were served go, the others come in; nobody is forgotten.
+            over.store(true, Ordering::SeqCst);
+            crowd.into_iter().try_for_each(|client| client.join().map_err(|_| anyhow!("a client panicked"))?)?;
+            let spent = spent?;
+            ensure!(at_first > 100, "{at_first} of {CROWD} clients were served with {DESCRIPTORS} descriptors");
+            ensure!(at_first < CROWD, "{CROWD} clients were served with {DESCRIPTORS} descriptors: the limit was not met");
+            // Ticks of 10 ms: a loop that spins takes a hundred.
+            ensure!(spent < 50, "the server spent {spent} ticks of a second on connections that it cannot accept");
+            Ok(())
+        })?;
+        hello(server.host(), "after the crowd")?;
+        footprint.is_clean()
     })
 }
 
-fn few_descriptors(_: &Suite) -> Result<()> {
-    let server = own(&[], &[])?;
-    let pid = server.pid().context("the server is not ours")?;
-    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no pid")?;
-    prlimit(Some(process), Resource::Nofile, Rlimit { current: Some(256), maximum: Some(256) })?;
-    // More than it may have open, not more than may wait to be accepted.
-    let crowd: Vec<_> = (0..330).filter_map(|_| TcpStream::connect(server.host()).ok()).collect();
-    let before = processor_time(pid)?;
-    sleep(Duration::from_secs(1));
-    let spent = processor_time(pid)? - before;
-    drop(crowd);
-    let well = within(Duration::from_secs(10), || hello(server.host(), "after the crowd"));
-    let footprint = footprint(&server)?;
-    server.stop()?;
-    well?;
-    footprint.is_gone()?;
-    // Ticks of 10 ms: a loop that spins takes a hundred.
-    ensure!(spent < 50, "the server spent {spent} ticks of a second on connections that it cannot accept");
+/// A client of the crowd: asks, is served, and keeps its connection until it is over.
+fn stay(host: &str, served: &AtomicUsize, over: &AtomicBool) -> Result<()> {
+    let mut connection = Connection::open(host)?;
+    let response = connection.send(&Request::new("GET", "/healthz")).context("a client was not served")?;
+    keeps_secret("an answer", &response.body)?;
+    ensure!(response.status == 200, "a client was turned away: {} {}", response.status, response.text());
+    served.fetch_add(1, Ordering::SeqCst);
+    while !over.load(Ordering::SeqCst) {
+        sleep(Duration::from_millis(50));
+    }
     Ok(())
 }
 
@@ -176,15 +145,21 @@ fn processor_time(pid: u32) -> Result<u64> {
     fields.skip(11).take(2).map(|field| Ok(field.parse::<u64>()?)).sum()
 }
 
-/// SIGTERM: what runs may finish.
+/// SIGTERM: what runs may finish, nobody new comes in, and the end is a good one ([`Server::stop`] looks at the status).
 fn drain(_: &Suite) -> Result<()> {
-    let server = own(&[], &[])?;
-    let footprint = footprint(&server)?;
-    let running =
-        client(server.host(), json!({"language": "bash", "version": "*", "files": [{"content": "sleep 1; echo finished"}]}));
+    let server = Server::own(&[], &[])?;
+    let (footprint, host) = (footprint(&server)?, server.host().to_owned());
+    let running = client(&host, program("bash", "sleep 1; echo finished"));
     await_programs(&footprint, 1)?;
+    let newcomer = spawn(move || {
+        sleep(Duration::from_millis(300));
+        execute(&host, &program("bash", "echo too late"))
+    });
     server.stop()?;
     let answer = running.join().map_err(|_| anyhow!("the client panicked"))??.text();
     ensure!(answer.contains("finished"), "{answer}");
+    if let Ok(late) = newcomer.join().map_err(|_| anyhow!("the client panicked"))? {
+        ensure!(late.status == 503, "let in while draining: {} {}", late.status, late.text());
+    }
     footprint.is_gone()
 }

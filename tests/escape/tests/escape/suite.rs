@@ -6,45 +6,58 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use greenroom_contract::{Connection, Request, Response, Server};
-use greenroom_escape::{Canary, Case, Exchange, Footprint, Host, SECRET, SECRET_NAME};
+use anyhow::{Context, Result, bail, ensure};
+use greenroom_contract::{Request, Response};
+use greenroom_escape::{Canary, Case, Exchange, Footprint, Host, Languages, NotTested, within};
 use serde_json::{Value, json};
 
 use crate::{
+    crowd::Crowd,
     judge::{judge, shorten},
     neighbour::{Neighbour, hello},
+    server::{Server, execute},
 };
 
-/// The second of two programs starts so much after the first.
+/// The second of two programs starts so much after the first was seen to run.
 const HEAD_START: Duration = Duration::from_millis(400);
+/// A program is seen to run within this.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
+/// Where programs find what is installed on the host.
+const PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 
 pub struct Suite {
     pub server: Server,
     pub canary: Canary,
-    footprint: Footprint,
-    languages: Vec<String>,
+    pub footprint: Footprint,
+    languages: Languages,
+    installed: Vec<String>,
 }
 
 impl Suite {
-    /// Starts the server; `None`, and why on stderr, where there is nothing to test.
-    pub fn start() -> Result<Option<Self>> {
-        let Some(server) = server(&[])? else { return Ok(None) };
+    /// Starts the server; the inner error says why there is nothing to test.
+    pub fn start() -> Result<Result<Self, String>> {
+        let server = match Server::find()? {
+            Ok(server) => server,
+            Err(why) => return Ok(Err(why)),
+        };
         let health = server.send(&Request::new("GET", "/healthz"))?.json();
         if health["isolation"] != "full" || health["cgroups"] == "none" {
-            eprintln!("not tested: the server isolates less than the suite expects (root and cgroups are needed): {health}");
             server.stop()?;
-            return Ok(None);
+            return Ok(Err(format!("the server isolates less than the suite expects (root and cgroups are needed): {health}")));
         }
         let runtimes = server.send(&Request::new("GET", "/api/v2/runtimes"))?.json();
-        let languages = runtimes.as_array().into_iter().flatten().filter_map(|runtime| runtime["language"].as_str());
-        let languages = languages.map(str::to_owned).collect();
+        let installed = runtimes.as_array().into_iter().flatten().filter_map(|runtime| runtime["language"].as_str());
+        let installed: Vec<String> = installed.map(str::to_owned).collect();
+        if !installed.iter().any(|language| language == "python") {
+            server.stop()?;
+            return Ok(Err("python, which the oracles use, is not installed".to_owned()));
+        }
         let host = server.host().to_owned();
         for turn in 0..8 {
             hello(&host, &format!("warm {turn}"))?;
         }
-        let footprint = Footprint::of(server.pid().context("the server is not ours")?)?;
-        Ok(Some(Self { server, canary: Canary::listen("suite")?, footprint, languages }))
+        let footprint = Footprint::of(server.pid()?)?;
+        Ok(Ok(Self { server, canary: Canary::listen("suite")?, footprint, languages: Languages::read()?, installed }))
     }
 
     /// `host:port`.
@@ -52,24 +65,21 @@ impl Suite {
         self.server.host()
     }
 
-    /// The server's pid.
-    pub fn pid(&self) -> Result<u32> {
-        self.server.pid().context("the server is not ours")
+    /// Goes on where a language can be used here.
+    pub fn needs(&self, language: &str) -> Result<()> {
+        self.languages.need(language, &self.installed)
     }
 
-    /// Whether a language can be used here.
-    pub fn has(&self, language: &str) -> bool {
-        self.languages.iter().any(|installed| installed == language)
+    /// Goes on where a program of the system can be used here.
+    fn needs_program(name: &str) -> Result<()> {
+        let found = PATH.iter().any(|dir| Path::new(dir).join(name).is_file());
+        if found { Ok(()) } else { Err(NotTested(format!("{name} is not installed")).into()) }
     }
 
     /// Runs one case between the oracles.
     pub fn case(&self, case: &Case) -> Result<()> {
-        for language in [Some(&case.language), case.then_language.as_ref()].into_iter().flatten() {
-            if !self.has(language) {
-                eprintln!("not tested: {language} is not installed");
-                return Ok(());
-            }
-        }
+        [Some(&case.language), case.then_language.as_ref()].into_iter().flatten().try_for_each(|language| self.needs(language))?;
+        case.needs.iter().try_for_each(|name| Self::needs_program(name))?;
         self.between(|| (0..case.repeat).try_for_each(|_| self.once(case)))
     }
 
@@ -83,15 +93,15 @@ impl Suite {
             for (name, value) in &exchange.headers {
                 request = request.header(name, value);
             }
-            let response = self.send(&request.body(exchange.body.as_bytes()))?;
+            let response = self.server.send(&request.body(exchange.body.as_bytes()))?;
             let text = response.text();
             let shown = || format!("{} {}", response.status, shorten(&text));
             ensure!(exchange.status.contains(&response.status), "expected {:?}, the answer was {}", exchange.status, shown());
             for word in &exchange.has {
                 ensure!(text.contains(word.as_str()), "{word:?} is not in the answer {}", shown());
             }
-            for word in exchange.lacks.iter().map(String::as_str).chain([SECRET]) {
-                ensure!(!text.contains(word), "{word:?} is in the answer {}", shown());
+            for word in &exchange.lacks {
+                ensure!(!text.contains(word.as_str()), "{word:?} is in the answer {}", shown());
             }
             Ok(())
         })
@@ -114,33 +124,44 @@ impl Suite {
         hello(self.host(), "hello").context("H0: afterwards")
     }
 
-    fn once(&self, case: &Case) -> Result<()> {
+    /// Runs one case once, without H0 and H1 around it.
+    pub fn once(&self, case: &Case) -> Result<()> {
         let neighbour = case.neighbour.then(|| Neighbour::of(self.host()));
+        let crowd = case.processes.map(|limit| Crowd::of(&self.footprint.instance, limit));
         let first = self.body(case, &case.language, &case.source);
         let judged = match &case.then {
-            None => judge(&case.expect, &self.execute(&first)?),
+            None => execute(self.host(), &first).and_then(|response| judge(&case.expect, &response)),
             Some(then) => {
                 let second = self.body(case, case.then_language.as_ref().unwrap_or(&case.language), then);
-                self.both(&first, &second, case.together).and_then(|response| judge(&case.expect, &response))
+                self.both(case, &first, &second)
             }
         };
+        let counted = crowd.map_or(Ok(()), Crowd::kept_its_limit);
         let noticed = neighbour.map_or(Ok(()), Neighbour::noticed_nothing);
-        judged.and(noticed)
+        judged.and(counted).and(noticed)
     }
 
-    /// Runs two programs, one after the other or the second during the first; gives the second's answer.
-    fn both(&self, first: &Value, second: &Value, together: bool) -> Result<Response> {
+    /// Runs two programs, one after the other or the second during the first, and judges both.
+    fn both(&self, case: &Case, first: &Value, second: &Value) -> Result<()> {
         thread::scope(|scope| {
-            let one = scope.spawn(|| self.execute(first));
-            if together {
-                thread::sleep(HEAD_START);
-            }
-            let early = if together { Some(self.execute(second)?) } else { None };
+            let one = scope.spawn(|| execute(self.host(), first));
+            let during = if case.together { Some(self.meanwhile(second, || one.is_finished())) } else { None };
             let Ok(one) = one.join() else { bail!("the first program's client panicked") };
-            let one = one?;
-            ensure!(one.status == 200 && one.json()["run"]["status"] != "XX", "the first program: {}", one.text());
-            early.map_or_else(|| self.execute(second), Ok)
+            one.and_then(|one| judge(&case.first, &one)).context("the first program")?;
+            judge(&case.expect, &during.unwrap_or_else(|| execute(self.host(), second))?)
         })
+    }
+
+    /// Runs a program when another is seen to run; it must have ended before that one has.
+    fn meanwhile(&self, second: &Value, has_ended: impl Fn() -> bool) -> Result<Response> {
+        within(
+            SEEN_WITHIN,
+            || if self.footprint.programs().is_empty() { bail!("the first program was not seen") } else { Ok(()) },
+        )?;
+        thread::sleep(HEAD_START);
+        let response = execute(self.host(), second)?;
+        ensure!(!has_ended(), "the first program had ended before the second had looked for it");
+        Ok(response)
     }
 
     fn body(&self, case: &Case, language: &str, source: &str) -> Value {
@@ -166,25 +187,10 @@ impl Suite {
         body
     }
 
-    /// `POST /api/v2/execute`.
-    pub fn execute(&self, body: &Value) -> Result<Response> {
-        self.send(&Request::new("POST", "/api/v2/execute").json(body))
-    }
-
-    /// Sends a request on a connection of its own.
-    fn send(&self, request: &Request) -> Result<Response> {
-        Connection::open(self.host())?.send(request)
-    }
-
     /// After everything: the server is the one that was started, and its log says nothing that it should not.
     pub fn verdict(&self) -> Result<()> {
-        ensure!(Path::new(&format!("/proc/{}", self.pid()?)).exists(), "the server is gone");
-        let log = self.server.log();
-        ensure!(!log.contains(SECRET), "the secret is in the log");
-        ensure!(!log.contains("panicked"), "the server panicked:\n{log}");
-        // Colours of the log's own are off where it is a file.
-        ensure!(!log.contains('\u{1b}'), "an escape character is in the log");
-        Ok(())
+        ensure!(Path::new(&format!("/proc/{}", self.server.pid()?)).exists(), "the server is gone");
+        self.server.log_is_clean()
     }
 
     /// Ends the server, and checks that nothing is left of it.
@@ -192,55 +198,4 @@ impl Suite {
         self.server.stop()?;
         self.footprint.is_gone()
     }
-}
-
-/// A server of one's own with the secret in its environment; `None`, and why on stderr, where there is none.
-pub fn server(environment: &[(&str, &str)]) -> Result<Option<Server>> {
-    let environment: Vec<_> = environment.iter().copied().chain([(SECRET_NAME, SECRET)]).collect();
-    match Server::own(&[], &environment)? {
-        Ok(server) => Ok(Some(server)),
-        Err(unavailable) => {
-            eprintln!("not tested: {}", unavailable.0);
-            Ok(None)
-        }
-    }
-}
-
-/// A server of one's own with these arguments.
-pub fn own(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Server> {
-    Server::own(arguments, environment)?.map_err(|unavailable| anyhow!(unavailable.0))
-}
-
-pub fn check(holds: bool, what: impl std::fmt::Display) -> Result<()> {
-    if holds { Ok(()) } else { Err(anyhow!(what.to_string())) }
-}
-
-pub fn program(language: &str, source: &str) -> Value {
-    json!({ "language": language, "version": "*", "files": [{ "content": source }] })
-}
-
-pub fn with_files(language: &str, files: &[(&str, &str)]) -> Value {
-    let files: Vec<Value> = files.iter().map(|(name, content)| json!({ "name": name, "content": content })).collect();
-    json!({ "language": language, "version": "*", "files": files })
-}
-
-/// Refused with a message, nothing run.
-pub fn refused(server: &Server, body: &Value) -> Result<()> {
-    let response = server.send(&Request::new("POST", "/api/v2/execute").json(body))?;
-    let message = response.json()["message"].as_str().unwrap_or_default().to_owned();
-    check(response.status == 400 && !message.is_empty(), format!("{body} was answered {}: {}", response.status, response.text()))
-}
-
-pub fn stdout_of(server: &Server, body: &Value) -> Result<String> {
-    let answer = execute(server, body)?;
-    let stdout = answer["run"]["stdout"].as_str().unwrap_or_default().trim().to_owned();
-    check(answer["run"]["status"].is_null(), format!("{answer:#}"))?;
-    Ok(stdout)
-}
-
-/// Runs a program, and gives the answer's body.
-pub fn execute(server: &Server, body: &Value) -> Result<Value> {
-    let response = server.send(&Request::new("POST", "/api/v2/execute").json(body))?;
-    ensure!(response.status == 200, "HTTP {}: {}", response.status, response.text());
-    Ok(response.json())
 }
