@@ -6,4 +6,5 @@
 //! [`piston::ExecuteRequest::finish`], because Piston looks it up in the middle of its checks.
 #![forbid(unsafe_code)]
 
+pub mod arm;
 pub mod piston;
