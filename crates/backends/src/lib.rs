@@ -1,8 +1,14 @@
-//! Where executions happen. One backend for now: [`Local`], which drives the runner process on this machine.
+//! Where executions happen. One backend for now: [`Local`], which drives the runner process on this machine; and the sessions
+//! that live in its sandboxes.
 //!
 //! Architecture invariant: no HTTP serving, no languages.
 #![forbid(unsafe_code)]
 
 mod local;
+mod session;
 
 pub use local::{Control, Event, ExecError, Execution, Finished, Local, LocalStatus, StartError, Timings};
+pub use session::{
+    CellError, CellStatus, CellValue, CodeExecution, CodeResult, FILE_BYTES_MAX, FileError, FileInfo, FileKind, FileReader,
+    FileWriter, Files, ListDepth, Session, SessionError, SessionInfo, ShellCommand, ShellCommandKind, ShellResult,
+};

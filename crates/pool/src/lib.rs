@@ -28,7 +28,5 @@ pub use decide::{Allocation, Denied, Failure, FailureKind, Snapshot, Totals};
 pub use end::{EndReason, Ended};
 pub use identifier::{Digest, Identifier, IdentifierError};
 //pub use pools::{Lease, PoolError, Pools, Refused, SessionState, SessionView};
-pub use spec::{
-    Lifecycle, LifecycleKind, LifecyclePatch, Network, PoolKind, PoolPatch, PoolSpec, Rules, SessionLimits, SpecError,
-};
+pub use spec::{Lifecycle, LifecycleKind, LifecyclePatch, Network, PoolKind, PoolPatch, PoolSpec, Rules, SessionLimits, SpecError};
 //pub use store::{KeyRecord, Store, StoreError, UsageFilter, UsageStart, UsageSum};

@@ -1,8 +1,6 @@
 use std::collections::VecDeque;
 
-use super::{
-    Action, Allocation, CallId, Decide, Denied, Lifecycle, Owner, Place, SessionId, Tenure, WAITING_PER_IDENTIFIER,
-};
+use super::{Action, Allocation, CallId, Decide, Denied, Lifecycle, Owner, Place, SessionId, Tenure, WAITING_PER_IDENTIFIER};
 use crate::{Ended, Identifier};
 
 /// Advice in `Retry-After` where a call of the same identifier is running, seconds.
@@ -45,7 +43,13 @@ impl Decide {
     }
 
     /// Gives the session to the identifier and to the first of its calls.
-    pub(super) fn seat(&mut self, identifier: Identifier, mut waiting: VecDeque<CallId>, session: SessionId, allocation: Allocation) {
+    pub(super) fn seat(
+        &mut self,
+        identifier: Identifier,
+        mut waiting: VecDeque<CallId>,
+        session: SessionId,
+        allocation: Allocation,
+    ) {
         let Some(call) = waiting.pop_front() else { return };
         let ended_before = self.memory.take(identifier.digest(), self.now_ms);
         let tenure = Tenure { session, since_ms: self.now_ms, busy_ms: 0 };

@@ -156,7 +156,9 @@ pub struct Life {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// As many identifiers have sessions as may.
-    #[error("all {max} sessions of the pool are in use ({active} active); try again in {retry_after_s} s, stop one, or raise max_sessions")]
+    #[error(
+        "all {max} sessions of the pool are in use ({active} active); try again in {retry_after_s} s, stop one, or raise max_sessions"
+    )]
     Full {
         /// Identifiers that have a session or wait for one.
         active: usize,

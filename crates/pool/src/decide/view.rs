@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Decide, Lifecycle, Life, Place, SessionId};
+use super::{Decide, Life, Lifecycle, Place, SessionId};
 use crate::Identifier;
 
 /// Most failures that are kept to be shown.

@@ -29,12 +29,8 @@ impl Rules {
 
     /// What Azure's control plane accepts for a code interpreter: fewer sessions, no short cooldown,
     /// `OnContainerExit` for custom containers only.
-    pub const AZURE: Rules = Rules {
-        max_sessions: 1..=600,
-        cooldown_s: 300..=3600,
-        max_alive_s: 1..=604_800,
-        lifecycles: &[LifecycleKind::Timed],
-    };
+    pub const AZURE: Rules =
+        Rules { max_sessions: 1..=600, cooldown_s: 300..=3600, max_alive_s: 1..=604_800, lifecycles: &[LifecycleKind::Timed] };
 }
 
 /// What is wrong with a specification. Always the caller's to mend.

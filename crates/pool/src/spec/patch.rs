@@ -76,15 +76,19 @@ impl LifecyclePatch {
                 if self.max_alive_s.is_some() {
                     return Err(other("max_alive_s", LifecycleKind::OnContainerExit));
                 }
-                let before = if let Lifecycle::Timed { cooldown_s } = lifecycle { cooldown_s } else { Lifecycle::DEFAULT_COOLDOWN_S };
+                let before =
+                    if let Lifecycle::Timed { cooldown_s } = lifecycle { cooldown_s } else { Lifecycle::DEFAULT_COOLDOWN_S };
                 Ok(Lifecycle::Timed { cooldown_s: self.cooldown_s.unwrap_or(before) })
             }
             LifecycleKind::OnContainerExit => {
                 if self.cooldown_s.is_some() {
                     return Err(other("cooldown_s", LifecycleKind::Timed));
                 }
-                let before =
-                    if let Lifecycle::OnContainerExit { max_alive_s } = lifecycle { max_alive_s } else { Lifecycle::DEFAULT_MAX_ALIVE_S };
+                let before = if let Lifecycle::OnContainerExit { max_alive_s } = lifecycle {
+                    max_alive_s
+                } else {
+                    Lifecycle::DEFAULT_MAX_ALIVE_S
+                };
                 Ok(Lifecycle::OnContainerExit { max_alive_s: self.max_alive_s.unwrap_or(before) })
             }
         }

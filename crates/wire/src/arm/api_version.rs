@@ -2,18 +2,8 @@ use super::path;
 
 /// The versions of the control plane that clients ask for, oldest first (the contract, section 2.1). Any other is answered, too.
 pub const API_VERSIONS: [&str; 12] = [
-    "2023-08-01-preview",
-    "2023-11-02-preview",
-    "2024-02-02-preview",
-    "2024-08-02-preview",
-    "2024-10-02-preview",
-    "2025-01-01",
-    "2025-02-02-preview",
-    "2025-07-01",
-    "2025-10-02-preview",
-    "2026-01-01",
-    "2026-03-02-preview",
-    "2026-07-01",
+    "2023-08-01-preview", "2023-11-02-preview", "2024-02-02-preview", "2024-08-02-preview", "2024-10-02-preview", "2025-01-01",
+    "2025-02-02-preview", "2025-07-01", "2025-10-02-preview", "2026-01-01", "2026-03-02-preview", "2026-07-01",
 ];
 
 /// How an answer spells `dynamicPoolConfiguration`. A body may hold either, whatever its version.
@@ -68,7 +58,11 @@ mod tests {
     #[test]
     fn the_shape_of_the_life_cycle_depends_on_the_date() {
         for version in API_VERSIONS {
-            let shape = if version.starts_with("2023") || version.starts_with("2024") { LifecycleShape::Flat } else { LifecycleShape::Nested };
+            let shape = if version.starts_with("2023") || version.starts_with("2024") {
+                LifecycleShape::Flat
+            } else {
+                LifecycleShape::Nested
+            };
             let read = ApiVersion::of_query(Some(&format!("api-version={version}")));
             assert_eq!((read.lifecycle_shape(), read.as_str()), (shape, version));
         }

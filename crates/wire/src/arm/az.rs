@@ -7,48 +7,12 @@ use super::api_version::{API_VERSIONS, ApiVersion};
 /// Locations that scripts for Azure name. A pool may be in any of them, and in any other: `az` refuses by itself what its
 /// provider document does not list.
 pub const LOCATIONS: [&str; 42] = [
-    "Australia Central",
-    "Australia East",
-    "Australia Southeast",
-    "Austria East",
-    "Belgium Central",
-    "Brazil South",
-    "Canada Central",
-    "Canada East",
-    "Central India",
-    "Central US",
-    "Chile Central",
-    "East Asia",
-    "East US",
-    "East US 2",
-    "France Central",
-    "Germany West Central",
-    "Indonesia Central",
-    "Israel Central",
-    "Italy North",
-    "Japan East",
-    "Japan West",
-    "Jio India West",
-    "Korea Central",
-    "Malaysia West",
-    "Mexico Central",
-    "New Zealand North",
-    "North Central US",
-    "North Europe",
-    "Norway East",
-    "Poland Central",
-    "South Africa North",
-    "South Central US",
-    "South India",
-    "Southeast Asia",
-    "Spain Central",
-    "Sweden Central",
-    "Switzerland North",
-    "UAE North",
-    "UK South",
-    "West Central US",
-    "West Europe",
-    "West US 3",
+    "Australia Central", "Australia East", "Australia Southeast", "Austria East", "Belgium Central", "Brazil South",
+    "Canada Central", "Canada East", "Central India", "Central US", "Chile Central", "East Asia", "East US", "East US 2",
+    "France Central", "Germany West Central", "Indonesia Central", "Israel Central", "Italy North", "Japan East", "Japan West",
+    "Jio India West", "Korea Central", "Malaysia West", "Mexico Central", "New Zealand North", "North Central US", "North Europe",
+    "Norway East", "Poland Central", "South Africa North", "South Central US", "South India", "Southeast Asia", "Spain Central",
+    "Sweden Central", "Switzerland North", "UAE North", "UK South", "West Central US", "West Europe", "West US 3",
 ];
 
 /// What `az login` lists.
@@ -184,7 +148,10 @@ mod tests {
         let first = &body["value"][0];
         // What azure-cli-core 2.91.0 reads: the last part of the id, the name, the state and the tenant.
         assert_eq!(first["id"], "/subscriptions/s-1");
-        assert_eq!((&first["displayName"], &first["state"], &first["tenantId"]), (&json!("Greenroom"), &json!("Enabled"), &json!("t-1")));
+        assert_eq!(
+            (&first["displayName"], &first["state"], &first["tenantId"]),
+            (&json!("Greenroom"), &json!("Enabled"), &json!("t-1"))
+        );
         assert_eq!(body["count"], json!({"type": "Total", "value": 1}));
         assert_eq!(subscriptions(&[])["value"], json!([]));
     }
@@ -196,7 +163,13 @@ mod tests {
         assert_eq!(body["registrationState"], "Registered");
         let types = body["resourceTypes"].as_array().unwrap();
         let pools = types.iter().find(|kind| kind["resourceType"] == "sessionPools").unwrap();
-        let locations: Vec<_> = pools["locations"].as_array().unwrap().iter().filter_map(Value::as_str).map(super::super::path::normal_location).collect();
+        let locations: Vec<_> = pools["locations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_str)
+            .map(super::super::path::normal_location)
+            .collect();
         for location in ["eastus", "westus3", "northcentralus", "eastasia", "swedencentral"] {
             assert!(locations.iter().any(|listed| listed == location), "{location}");
         }

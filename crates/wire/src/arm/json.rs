@@ -41,7 +41,8 @@ impl<'a> Node<'a> {
 
     /// A field that has to be there.
     pub(super) fn require(&self, key: &str) -> Result<Node<'a>, ArmError> {
-        self.get(key)?.ok_or_else(|| ArmError::Required(if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }))
+        self.get(key)?
+            .ok_or_else(|| ArmError::Required(if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }))
     }
 
     pub(super) fn object(&self) -> Result<&'a Map<String, Value>, ArmError> {

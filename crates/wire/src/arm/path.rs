@@ -178,7 +178,9 @@ impl Call {
     pub fn action(&self) -> Option<&'static str> {
         match self {
             Call::PutPool(_) | Call::PatchPool(_) => Some("Microsoft.App/sessionPools/write"),
-            Call::GetPool(_) | Call::ListInGroup { .. } | Call::ListInSubscription { .. } => Some("Microsoft.App/sessionPools/read"),
+            Call::GetPool(_) | Call::ListInGroup { .. } | Call::ListInSubscription { .. } => {
+                Some("Microsoft.App/sessionPools/read")
+            }
             Call::DeletePool(_) => Some("Microsoft.App/sessionPools/delete"),
             Call::FetchMcpCredentials(_) => Some("Microsoft.App/sessionPools/fetchMCPServerCredentials/action"),
             Call::RegenerateMcpCredentials(_) => Some("Microsoft.App/sessionPools/regenerateCredentials/action"),
@@ -223,9 +225,7 @@ fn in_group(method: &str, subscription: &str, group: &str, rest: &[&str]) -> Opt
     }
     let id = |name: &str| PoolId { subscription: subscription.to_owned(), resource_group: group.to_owned(), name: name.to_owned() };
     match rest {
-        [] => {
-            Some(on_get(method, Call::ListInGroup { subscription: subscription.to_owned(), resource_group: group.to_owned() }))
-        }
+        [] => Some(on_get(method, Call::ListInGroup { subscription: subscription.to_owned(), resource_group: group.to_owned() })),
         [""] | ["", ..] => None,
         [name] => Some(match method {
             "PUT" => Ok(Some(Call::PutPool(id(name)))),
@@ -314,7 +314,8 @@ pub(super) fn decode(segment: &str) -> Result<String, ArmError> {
             decoded.push(byte);
             continue;
         }
-        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok());
+        let digit =
+            |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok());
         let (high, low) = (digit(bytes.next()).ok_or_else(wrong)?, digit(bytes.next()).ok_or_else(wrong)?);
         decoded.push(high << 4 | low);
     }

@@ -315,7 +315,8 @@ fn identity(node: Option<Node<'_>>) -> Result<Identity, ArmError> {
 fn managed_identity_settings(node: Option<Node<'_>>) -> Result<Vec<ManagedIdentitySetting>, ArmError> {
     let Some(node) = node else { return Ok(Vec::new()) };
     let read = |setting: Node<'_>| {
-        let lifecycle = setting.get("lifecycle")?.map(|lifecycle| lifecycle.choice(&[("None", "None"), ("Main", "Main")])).transpose()?;
+        let lifecycle =
+            setting.get("lifecycle")?.map(|lifecycle| lifecycle.choice(&[("None", "None"), ("Main", "Main")])).transpose()?;
         let identity = setting.require("identity")?.string()?.to_owned();
         Ok(ManagedIdentitySetting { identity, lifecycle: lifecycle.unwrap_or("Main").to_owned() })
     };

@@ -222,7 +222,8 @@ impl World {
             Action::Abandon { session } => assert!(self.creating.contains(&session)),
             Action::Grant { call, session, allocation, .. } => {
                 assert!(self.alive.contains(&session), "only what lives is granted");
-                let identifier = self.waiting.iter().find(|(_, calls)| calls.contains(&call)).map(|(identifier, _)| identifier.clone());
+                let identifier =
+                    self.waiting.iter().find(|(_, calls)| calls.contains(&call)).map(|(identifier, _)| identifier.clone());
                 let identifier = identifier.expect("only a call that waits is granted");
                 let calls = self.waiting.get_mut(&identifier).unwrap();
                 assert_eq!(calls.pop_front(), Some(call), "calls of one identifier are granted in order");

@@ -2,7 +2,8 @@ use super::*;
 use proptest::prelude::*;
 
 const SUBSCRIPTION: &str = "34adfa4f-cedf-4dc0-ba29-b6d1a69ab345";
-const POOL: &str = "/subscriptions/34adfa4f-cedf-4dc0-ba29-b6d1a69ab345/resourceGroups/rg/providers/Microsoft.App/sessionPools/testpool";
+const POOL: &str =
+    "/subscriptions/34adfa4f-cedf-4dc0-ba29-b6d1a69ab345/resourceGroups/rg/providers/Microsoft.App/sessionPools/testpool";
 const LOCATION: &str = "/subscriptions/34adfa4f-cedf-4dc0-ba29-b6d1a69ab345/providers/Microsoft.App/locations/eastus";
 
 fn pool() -> PoolId {
@@ -10,7 +11,9 @@ fn pool() -> PoolId {
 }
 
 fn call(method: &str, path: &str) -> Call {
-    Call::parse(method, path).unwrap_or_else(|error| panic!("{method} {path}: {error}")).unwrap_or_else(|| panic!("{path} is not ours"))
+    Call::parse(method, path)
+        .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+        .unwrap_or_else(|| panic!("{path} is not ours"))
 }
 
 fn refusal(method: &str, path: &str) -> (u16, &'static str, String) {
@@ -23,7 +26,8 @@ fn refusal(method: &str, path: &str) -> (u16, &'static str, String) {
 #[test]
 fn every_call_of_the_contract_is_found() {
     let subscription = SUBSCRIPTION.to_owned();
-    let operation = || OperationId { subscription: SUBSCRIPTION.to_owned(), location: "eastus".to_owned(), operation: "op-1".to_owned() };
+    let operation =
+        || OperationId { subscription: SUBSCRIPTION.to_owned(), location: "eastus".to_owned(), operation: "op-1".to_owned() };
     for (method, path, expected) in [
         ("PUT", POOL.to_owned(), Call::PutPool(pool())),
         ("GET", POOL.to_owned(), Call::GetPool(pool())),
@@ -44,7 +48,11 @@ fn every_call_of_the_contract_is_found() {
         ),
         ("GET", format!("{LOCATION}/sessionPoolOperationStatuses/op-1"), Call::OperationStatus(operation())),
         ("GET", format!("{LOCATION}/operationResults/op-1"), Call::OperationResult(operation())),
-        ("GET", format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.App"), Call::Provider { subscription: subscription.clone() }),
+        (
+            "GET",
+            format!("/subscriptions/{SUBSCRIPTION}/providers/Microsoft.App"),
+            Call::Provider { subscription: subscription.clone() },
+        ),
         ("GET", "/subscriptions".to_owned(), Call::ListSubscriptions),
         ("GET", format!("/subscriptions/{SUBSCRIPTION}"), Call::GetSubscription { subscription: subscription.clone() }),
         (
@@ -71,7 +79,8 @@ fn case_does_not_matter_and_ids_keep_the_case_they_were_sent_in() {
 
 #[test]
 fn segments_are_decoded_after_the_path_is_split() {
-    let Call::GetPool(id) = call("GET", "/subscriptions/s/resource%47roups/my%28rg%29/providers/Microsoft.App/sessionPools/a%2Fb") else {
+    let Call::GetPool(id) = call("GET", "/subscriptions/s/resource%47roups/my%28rg%29/providers/Microsoft.App/sessionPools/a%2Fb")
+    else {
         panic!("no pool");
     };
     assert_eq!((id.resource_group.as_str(), id.name.as_str()), ("my(rg)", "a/b"));

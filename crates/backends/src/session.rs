@@ -1,0 +1,66 @@
+//! Sessions: sandboxes that stay, with an interpreter in them that executes one cell after the other.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `cell` | what is asked of a session, and what it answers |
+//! | `files` | its files, reached by descriptors alone |
+//! | `keeper` | the task that has the conversation with the program in the sandbox |
+
+mod cell;
+mod error;
+mod files;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::{
+    cell::{CellError, CellStatus, CellValue, CodeExecution, CodeResult, SessionInfo, ShellCommand, ShellCommandKind, ShellResult},
+    error::SessionError,
+    files::{FILE_BYTES_MAX, FileError, FileInfo, FileKind, FileReader, FileWriter, Files, ListDepth},
+};
+
+/// A sandbox that belongs to one identifier, with the state of its interpreter and its files.
+#[derive(Debug)]
+pub struct Session {
+    info: SessionInfo,
+    files: Files,
+    requests: mpsc::Sender<Request>,
+}
+
+/// What a caller asks of the session's task. Dropping the receiver of the answer gives the request up: what runs is interrupted.
+#[derive(Debug)]
+enum Request {
+    Code(CodeExecution, oneshot::Sender<Result<CodeResult, SessionError>>),
+    Command(ShellCommand, oneshot::Sender<Result<ShellResult, SessionError>>),
+}
+
+impl Session {
+    /// Executes a cell, after those that were asked for before. Dropping the future interrupts the cell; the session goes on.
+    ///
+    /// # Errors
+    /// [`SessionError`]: never what the code does, only that it could not be executed.
+    pub async fn execute(&self, cell: CodeExecution) -> Result<CodeResult, SessionError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Code(cell, answer)).await.map_err(|_| SessionError::Gone)?;
+        answered.await.map_err(|_| SessionError::Gone)?
+    }
+
+    /// Runs a command, after those that were asked for before. Dropping the future stops the command; the session goes on.
+    ///
+    /// # Errors
+    /// [`SessionError`]: never what the command does, only that it could not be run.
+    pub async fn run(&self, command: ShellCommand) -> Result<ShellResult, SessionError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Command(command, answer)).await.map_err(|_| SessionError::Gone)?;
+        answered.await.map_err(|_| SessionError::Gone)?
+    }
+
+    /// Its files. They can be reached while a cell runs, too.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// What runs in it.
+    pub fn info(&self) -> &SessionInfo {
+        &self.info
+    }
+}
