@@ -102,6 +102,24 @@ pub fn within<T>(time: Duration, mut attempt: impl FnMut() -> Result<T>) -> Resu
     }
 }
 
+/// A process that runs a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its pid, on the host.
+    pub pid: u32,
+    /// Its uid, on the host.
+    pub uid: u32,
+    /// Its name (proc(5), /proc/pid/comm).
+    pub name: String,
+}
+
+impl Program {
+    /// `None` where it has just ended.
+    fn of(pid: u32) -> Option<Self> {
+        Some(Self { pid, uid: uid_of(pid)?, name: name_of(pid) })
+    }
+}
+
 /// A running server, seen from outside: its processes, its cgroups, what it holds.
 #[derive(Clone, Debug)]
 pub struct Footprint {
@@ -139,8 +157,8 @@ impl Footprint {
         })
     }
 
-    /// Programs that run now: pid and name.
-    pub fn programs(&self) -> Vec<(u32, String)> {
+    /// Programs that run now.
+    pub fn programs(&self) -> Vec<Program> {
         let is_program = |pid: &u32| {
             let ours = match instance_of(*pid) {
                 Some(instance) => instance == self.instance,
@@ -150,7 +168,7 @@ impl Footprint {
             // Sandboxes that wait for a job run our own executable.
             ours && fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|meta| (meta.dev(), meta.ino()) != self.executable)
         };
-        pids().into_iter().filter(is_program).map(|pid| (pid, name_of(pid))).collect()
+        pids().into_iter().filter(is_program).filter_map(Program::of).collect()
     }
 
     /// Of the programs that ran when this was taken, those that still run.

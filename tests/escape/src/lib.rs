@@ -13,5 +13,5 @@ mod language;
 
 pub use canary::{Canary, SECRET, SECRET_NAME, keeps_secret};
 pub use case::{Case, Deferred, Exchange, Expect, Group, groups, rows};
-pub use host::{Footprint, Host, cgroups, dead_instances, descendants, within};
+pub use host::{Footprint, Host, Program, cgroups, dead_instances, descendants, within};
 pub use language::{Languages, NotTested, must_work};

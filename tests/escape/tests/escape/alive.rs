@@ -4,9 +4,11 @@ use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, Stdio},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use greenroom_escape::{Footprint, Program, within};
 
 use crate::{
     Coded,
@@ -20,49 +22,58 @@ pub const ROWS: &[Coded] = &[
     ("cross-session::sysv-ipc::of-the-host", sysv_ipc_of_the_host),
 ];
 
-/// Leaves daemons under a name of their own: ignoring signals, in sessions of their own, one stopped. Prints its uid and
-/// how many there are.
-const LEAVES: &str = "cp /bin/sleep left-over
+/// Looks for what earlier programs left, long enough to be seen beside it; then leaves daemons under a name of its own:
+/// ignoring signals, in sessions of their own, one stopped. Prints its uid, how many it saw and how many it leaves.
+const LOOKS_AND_LEAVES: &str = "sleep 0.02
+seen=$(grep -l '^left-over' /proc/[0-9]*/comm 2> /dev/null | wc -l)
+cp /bin/sleep left-over
 for i in 1 2 3 4; do (trap '' HUP TERM INT; setsid ./left-over 60 > /dev/null 2>&1 &); done
 while found=($(grep -l '^left-over' /proc/[0-9]*/comm 2> /dev/null)); [ ${#found[@]} -lt 4 ]; do :; done
 one=${found[0]#/proc/}; kill -STOP ${one%/comm}
-echo \"$(id -u) ${#found[@]}\"";
-/// Stays long enough to be seen beside what another left. Prints its uid and how many of them it sees.
-const LOOKS: &str = "sleep 0.05; echo \"$(id -u) $(grep -l '^left-over' /proc/[0-9]*/comm 2> /dev/null | wc -l)\"";
-/// A slot has 16 uids (crates/sandbox/src/runner.rs) and uses them in turn; two slots, two programs a turn.
-const TURNS: usize = 20;
+echo \"$(id -u) $seen ${#found[@]}\"";
+/// A slot has 16 uids (crates/sandbox/src/runner.rs) and uses them in turn: with two slots, the 33rd program at the latest
+/// has an earlier one's.
+const PROGRAMS: usize = 36;
+/// Nothing of a program lives longer than this after its answer: the kernel ends what it left after its init has told.
+const EMPTY_WITHIN: Duration = Duration::from_millis(500);
 
-/// On a server with so few slots and so many turns that a later program has the slot, and the very uid, of an earlier one.
+/// On a server with so few slots and so many programs that each has the slot of an earlier one, and some its very uid.
 fn left_for_the_next(_: &Suite) -> Result<()> {
     let small = ["--set", "sandboxes.max=2", "--set", "sandboxes.ready=1", "--set", "admission.max_concurrent=1"];
     Server::during(&small, |server| {
         let footprint = footprint(server)?;
-        let left = || footprint.programs().into_iter().filter(|(_, name)| name == "left-over").collect::<Vec<_>>();
-        let (mut uids_of_leavers, mut met_again) = (BTreeSet::new(), 0);
-        for turn in 0..TURNS {
-            let first = server.stdout_of(&program("bash", LEAVES))?;
-            let (uid, count) = first.split_once(' ').context("two words")?;
-            ensure!(count == "4", "the first program left {count} processes, not 4");
-            uids_of_leavers.insert(uid.to_owned());
-            // From its answer on, so before any other program begins, nothing of it may live. Seen from the host: a
-            // pid namespace of its own hides from the second program what would be there.
-            let still = left();
-            ensure!(still.is_empty(), "turn {turn}: answered, and there are {still:?}");
-            let (second, seen) = std::thread::scope(|scope| {
-                let second = scope.spawn(|| server.stdout_of(&program("bash", LOOKS)));
-                let mut seen = Vec::new();
-                while !second.is_finished() {
-                    seen.extend(left());
-                }
-                Ok::<_, anyhow::Error>((second.join().map_err(|_| anyhow!("the client panicked"))??, seen))
-            })?;
-            ensure!(seen.is_empty(), "turn {turn}: {seen:?} lived beside the next program");
-            let (uid, count) = second.split_once(' ').context("two words")?;
-            ensure!(count == "0", "turn {turn}: the next program saw {count} of them");
-            met_again += usize::from(uids_of_leavers.contains(uid));
+        let (mut earlier, mut met_again) = (BTreeSet::new(), 0);
+        for turn in 0..PROGRAMS {
+            let (said, looks) = while_watched(server, &footprint)?;
+            let words: Vec<u32> = said.split(' ').map(str::parse).collect::<Result<_, _>>().context(said.clone())?;
+            let [uid, seen, left] = words[..] else { bail!("not three numbers: {said}") };
+            ensure!(left == 4, "turn {turn}: the program left {left} processes, not 4");
+            ensure!(seen == 0, "turn {turn}: the program saw {seen} of another's");
+            // Seen from the host: a pid namespace of its own would hide from the program what is there.
+            let begun = looks.iter().skip_while(|look| !look.iter().any(|program| program.uid == uid));
+            // A slot's uids are every second one: its earlier program has ended before this one began.
+            let others = begun.skip(1).flatten().filter(|program| program.uid != uid && program.uid % 2 == uid % 2);
+            let beside: Vec<_> = others.collect();
+            ensure!(beside.is_empty(), "turn {turn}: {beside:?} lived beside the slot's next program, of uid {uid}");
+            met_again += usize::from(!earlier.insert(uid));
         }
         ensure!(met_again > 0, "no program had the uid of an earlier one: nothing was tested");
-        Ok(())
+        within(EMPTY_WITHIN, || {
+            let left = footprint.programs();
+            if left.is_empty() { Ok(()) } else { bail!("{EMPTY_WITHIN:?} after the last answer there are {left:?}") }
+        })
+    })
+}
+
+/// Runs one, and looks from the host at all programs that there are, again and again until it is answered.
+fn while_watched(server: &Server, footprint: &Footprint) -> Result<(String, Vec<Vec<Program>>)> {
+    std::thread::scope(|scope| {
+        let said = scope.spawn(|| server.stdout_of(&program("bash", LOOKS_AND_LEAVES)));
+        let mut looks = Vec::new();
+        while !said.is_finished() {
+            looks.push(footprint.programs());
+        }
+        Ok((said.join().map_err(|_| anyhow!("the client panicked"))??, looks))
     })
 }
 
