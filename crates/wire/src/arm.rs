@@ -24,4 +24,4 @@ pub use operation::{Operation, OperationState, Response};
 pub use path::{Call, OperationId, PoolId};
 pub use rules::{MAX_CONCURRENT_SESSIONS, check, check_quota};
 pub use session_pool::{PoolDocument, ProvisioningState, SessionPool, SystemData, mcp_credentials, page};
-pub use settings::{ContainerType, Identity, IdentityType, Lifecycle, ManagedIdentitySetting, Network, PoolSettings};
+pub use settings::{ContainerType, Identity, IdentityType, Lifecycle, ManagedIdentitySetting, Network, Offer, PoolSettings};

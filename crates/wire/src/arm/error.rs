@@ -82,7 +82,7 @@ pub enum ArmError {
     },
     /// Custom containers on a server that runs none.
     #[error(
-        "this server runs no containers yet, so that a pool of type 'CustomContainer' cannot be created: use one of [{}]", list(.offered)
+        "This server runs no container images, so that it has no session pools of type 'CustomContainer'. Use one of [{}]: their sessions take code or commands, and files.", list(.offered)
     )]
     CustomContainer {
         /// What is run here.
@@ -99,15 +99,9 @@ pub enum ArmError {
         /// The quota.
         limit: u32,
     },
-    /// A custom pool keeps one session ready and leaves one place free.
-    #[error("Supported values should be greater than 0 and smaller than maxConcurrentSessions.")]
-    ReadySessionInstances,
     /// Outside of five minutes to an hour.
     #[error("cooldownPeriodInSeconds is {0}. Supported values should be between 300 and 3600.")]
     CooldownPeriod(u32),
-    /// No time at all.
-    #[error("maxAlivePeriodInSeconds is 0. Supported values should be greater than 0.")]
-    MaxAlivePeriod,
     /// A period that belongs to the other kind of life cycle.
     #[error("'{path}' can only be set when lifecycleType is '{kind}'. Remove it, or set lifecycleType to '{kind}'.")]
     Period {
@@ -124,20 +118,17 @@ pub enum ArmError {
         /// The pool's.
         container_type: ContainerType,
     },
-    /// A custom container's field outside of what the service takes.
-    #[error("'{path}' must be {expected}.")]
-    Container {
-        /// Where.
-        path: String,
-        /// What belongs there.
-        expected: &'static str,
-    },
     /// MCP belongs to interpreters of Python and the shell.
     #[error("The session pool's MCP server is supported only for container types 'PythonLTS' and 'Shell', not '{0}'.")]
     McpUnsupported(ContainerType),
     /// A network of one's own, which this server has none of.
     #[error("'properties.sessionNetworkConfiguration.outboundVnetSubnetId' is not supported by this server: remove it.")]
     Subnet,
+    /// A network where there is none.
+    #[error(
+        "The sessions of this server have no network: set properties.sessionNetworkConfiguration.status to 'EgressDisabled', and bring what a program needs with it, as files."
+    )]
+    Egress,
     /// A property that is set once.
     #[error(
         "The property '{path}' cannot be changed from '{current}' to '{given}'. Delete the session pool and create it anew, or choose another name."
@@ -163,6 +154,16 @@ pub enum ArmError {
         current: String,
         /// As sent.
         given: String,
+    },
+    /// The name of a pool in another resource group: the data plane would not tell the two apart.
+    #[error(
+        "The name '{name}' is that of {holder}: this server tells pools apart by their names alone. Choose another name, or delete that pool first."
+    )]
+    NameTaken {
+        /// As sent.
+        name: String,
+        /// The resource id of the pool that has it.
+        holder: String,
     },
     /// As many pools as there may be.
     #[error("The quota of {limit} for 'SessionPools' is used up: delete a session pool, or have the quota raised.")]
@@ -227,16 +228,14 @@ impl ArmError {
             ArmError::CustomContainer { .. } => "CustomContainerNotSupported",
             ArmError::PoolManagementType(_) => "SessionPoolInvalidPoolManagementType",
             ArmError::MaxConcurrentSessions { .. } => "SessionPoolInvalidMaxConcurrentSessions",
-            ArmError::ReadySessionInstances => "SessionPoolInvalidReadySessionInstances",
             ArmError::CooldownPeriod(_) => "SessionPoolInvalidCooldownPeriod",
-            ArmError::MaxAlivePeriod => "SessionPoolInvalidMaxAlivePeriod",
             ArmError::Period { .. } => "SessionPoolInvalidLifecycleConfiguration",
             ArmError::CustomOnly { .. } => "SessionPoolCustomContainerOnly",
-            ArmError::Container { .. } => "SessionPoolInvalidCustomContainerTemplate",
             ArmError::McpUnsupported(_) => "SessionPoolInvalidMCPServerSettings",
-            ArmError::Subnet => "SessionPoolInvalidNetworkConfiguration",
+            ArmError::Subnet | ArmError::Egress => "SessionPoolInvalidNetworkConfiguration",
             ArmError::Immutable { .. } => "PropertyChangeNotAllowed",
             ArmError::Location { .. } => "InvalidResourceLocation",
+            ArmError::NameTaken { .. } => "SessionPoolNameNotAvailable",
             ArmError::Quota { .. } => "QuotaExceeded",
             ArmError::PoolNotFound { .. } => "ResourceNotFound",
             ArmError::OperationNotFound(_) => "OperationNotFound",
@@ -255,7 +254,7 @@ impl ArmError {
             ArmError::Authorization { .. } => 403,
             ArmError::UnknownResource(_) | ArmError::PoolNotFound { .. } | ArmError::OperationNotFound(_) => 404,
             ArmError::Method { .. } => 405,
-            ArmError::Location { .. } | ArmError::InProgress(_) => 409,
+            ArmError::Location { .. } | ArmError::NameTaken { .. } | ArmError::InProgress(_) => 409,
             ArmError::Provisioning(_) => 500,
             _ => 400,
         }
@@ -275,7 +274,6 @@ impl ArmError {
             ArmError::Type { path, .. }
             | ArmError::Choice { path, .. }
             | ArmError::Period { path, .. }
-            | ArmError::Container { path, .. }
             | ArmError::Required(path) => Some(path),
             ArmError::Immutable { path, .. } => Some(path),
             ArmError::LocationRequired | ArmError::Location { .. } => Some("location"),
@@ -284,11 +282,11 @@ impl ArmError {
             }
             ArmError::PoolManagementType(_) => Some("properties.poolManagementType"),
             ArmError::MaxConcurrentSessions { .. } => Some("properties.scaleConfiguration.maxConcurrentSessions"),
-            ArmError::ReadySessionInstances => Some("properties.scaleConfiguration.readySessionInstances"),
-            ArmError::CooldownPeriod(_) | ArmError::MaxAlivePeriod => Some("properties.dynamicPoolConfiguration"),
+            ArmError::CooldownPeriod(_) => Some("properties.dynamicPoolConfiguration"),
             ArmError::CustomOnly { what, .. } => Some(what),
             ArmError::McpUnsupported(_) => Some("properties.mcpServerSettings.isMCPServerEnabled"),
             ArmError::Subnet => Some("properties.sessionNetworkConfiguration.outboundVnetSubnetId"),
+            ArmError::Egress => Some("properties.sessionNetworkConfiguration.status"),
             _ => None,
         }
     }

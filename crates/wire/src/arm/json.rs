@@ -25,11 +25,6 @@ impl<'a> Node<'a> {
         &self.path
     }
 
-    /// As the document has it.
-    pub(super) fn value(&self) -> &'a Value {
-        self.value
-    }
-
     /// A field, if it is there. `null` is not there: `az` writes it for whatever was not asked for.
     ///
     /// # Errors
@@ -66,10 +61,6 @@ impl<'a> Node<'a> {
     pub(super) fn count(&self) -> Result<u32, ArmError> {
         let number = self.value.as_u64().and_then(|number| u32::try_from(number).ok());
         number.ok_or_else(|| self.wrong("a whole number from 0 to 4294967295"))
-    }
-
-    pub(super) fn number(&self) -> Result<f64, ArmError> {
-        self.value.as_f64().ok_or_else(|| self.wrong("a number"))
     }
 
     /// One of a few words, whatever its case, as ARM compares them.

@@ -1,7 +1,6 @@
 //! What the service takes and what not (the contract, section 2.3).
 
 use super::error::{ArmError, shorten};
-use super::json::Node;
 use super::path::{PoolId, normal_location};
 use super::session_pool::PoolDocument;
 use super::settings::{ContainerType, Lifecycle};
@@ -14,11 +13,12 @@ const COOLDOWN_S: std::ops::RangeInclusive<u32> = 300..=3600;
 
 /// Types that the service has and nobody else.
 const ELSEWHERE: [&str; 2] = ["GpuBase", "CsharpLTS"];
+const CUSTOM_CONTAINER: &str = "CustomContainer";
 
-const CONTAINER_TYPES: [ContainerType; 4] =
-    [ContainerType::PythonLts, ContainerType::NodeLts, ContainerType::Shell, ContainerType::CustomContainer];
+const CONTAINER_TYPES: [ContainerType; 3] = [ContainerType::PythonLts, ContainerType::NodeLts, ContainerType::Shell];
 
-/// Whether a pool may be as `document` says. `existing` is what it is now, where the request changes one.
+/// Whether a pool may be as `document` says. `existing` is what it is now, where the request changes one: numbers that it has
+/// already may stay, because a pool can be made by other means than these.
 ///
 /// # Errors
 /// [`ArmError`]: the first rule that is broken.
@@ -28,36 +28,22 @@ pub fn check(id: &PoolId, document: &PoolDocument, existing: Option<&PoolDocumen
         Some(existing) => check_change(id, document, existing)?,
     }
     let settings = &document.settings;
+    let old = existing.map(|existing| &existing.settings);
     let container_type = settings.container_type;
-    if container_type.is_code_interpreter() {
-        let only = |what| Err(ArmError::CustomOnly { what, container_type });
-        if document.environment_id.is_some() {
-            return only("properties.environmentId");
-        }
-        if document.custom_container_template.is_some() {
-            return only("properties.customContainerTemplate");
-        }
-        if matches!(settings.lifecycle, Lifecycle::OnContainerExit { .. }) {
-            return only("lifecycleType OnContainerExit");
-        }
-        if settings.mcp_enabled && container_type == ContainerType::NodeLts {
-            return Err(ArmError::McpUnsupported(container_type));
-        }
-        if !(1..=MAX_CONCURRENT_SESSIONS).contains(&settings.max_concurrent_sessions) {
-            let (given, limit) = (settings.max_concurrent_sessions, MAX_CONCURRENT_SESSIONS);
-            return Err(ArmError::MaxConcurrentSessions { given, limit });
-        }
-    } else {
-        let ready = settings.ready_session_instances.unwrap_or(0);
-        if ready == 0 || ready >= settings.max_concurrent_sessions {
-            return Err(ArmError::ReadySessionInstances);
-        }
-        check_containers(document)?;
+    if settings.mcp_enabled && container_type == ContainerType::NodeLts {
+        return Err(ArmError::McpUnsupported(container_type));
+    }
+    let (given, limit) = (settings.max_concurrent_sessions, MAX_CONCURRENT_SESSIONS);
+    if old.is_none_or(|old| old.max_concurrent_sessions != given) && !(1..=limit).contains(&given) {
+        return Err(ArmError::MaxConcurrentSessions { given, limit });
+    }
+    if old.is_some_and(|old| old.lifecycle == settings.lifecycle) {
+        return Ok(());
     }
     match settings.lifecycle {
+        Lifecycle::OnContainerExit { .. } => Err(ArmError::CustomOnly { what: "lifecycleType OnContainerExit", container_type }),
         Lifecycle::Timed { cooldown_s } if !COOLDOWN_S.contains(&cooldown_s) => Err(ArmError::CooldownPeriod(cooldown_s)),
-        Lifecycle::OnContainerExit { max_alive_s: 0 } => Err(ArmError::MaxAlivePeriod),
-        _ => Ok(()),
+        Lifecycle::Timed { .. } => Ok(()),
     }
 }
 
@@ -72,11 +58,13 @@ pub fn check_quota(existing: u32, limit: u32) -> Result<(), ArmError> {
 /// The type of this name, in any case, if it is one of `offered`.
 pub(super) fn container_type(given: &str, location: &str, offered: &[ContainerType]) -> Result<ContainerType, ArmError> {
     let offered_list = || offered.to_vec();
+    if given.eq_ignore_ascii_case(CUSTOM_CONTAINER) {
+        return Err(ArmError::CustomContainer { offered: offered_list() });
+    }
     let elsewhere = ELSEWHERE.iter().find(|word| word.eq_ignore_ascii_case(given));
     let known = CONTAINER_TYPES.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(given));
     let name = match (known, elsewhere) {
         (Some(known), _) if offered.contains(&known) => return Ok(known),
-        (Some(ContainerType::CustomContainer), _) => return Err(ArmError::CustomContainer { offered: offered_list() }),
         (Some(known), _) => known.as_str(),
         (None, Some(name)) => name,
         (None, None) => return Err(ArmError::ContainerType(shorten(given))),
@@ -98,7 +86,7 @@ fn check_name(name: &str) -> Result<(), ArmError> {
     if is_valid { Ok(()) } else { Err(ArmError::Name(shorten(name))) }
 }
 
-/// What is set once: location, container type, environment.
+/// What is set once: location and container type.
 fn check_change(id: &PoolId, document: &PoolDocument, existing: &PoolDocument) -> Result<(), ArmError> {
     let (new, old) = (&document.settings, &existing.settings);
     if normal_location(&new.location) != normal_location(&old.location) {
@@ -116,78 +104,7 @@ fn check_change(id: &PoolId, document: &PoolDocument, existing: &PoolDocument) -
             given: new.container_type.to_string(),
         });
     }
-    let environment = |document: &PoolDocument| document.environment_id.clone().unwrap_or_default();
-    let (given, current) = (environment(document), environment(existing));
-    if !given.eq_ignore_ascii_case(&current) {
-        return Err(ArmError::Immutable { path: "properties.environmentId", current, given: shorten(&given) });
-    }
     Ok(())
-}
-
-/// What a custom pool needs: an environment, containers within bounds, a port.
-fn check_containers(document: &PoolDocument) -> Result<(), ArmError> {
-    if document.environment_id.is_none() {
-        return Err(ArmError::Required("properties.environmentId".to_owned()));
-    }
-    let body = serde_json::json!({"properties": {"customContainerTemplate": document.custom_container_template}});
-    let template = Node::root(&body).require("properties")?.require("customContainerTemplate")?;
-    let port = template.require("ingress")?.require("targetPort")?;
-    within(&port, 1..=65_535, "a port from 1 to 65535")?;
-    let containers = template.require("containers")?;
-    if containers.elements()?.next().is_none() {
-        return Err(ArmError::Required("properties.customContainerTemplate.containers[0]".to_owned()));
-    }
-    for container in containers.elements()? {
-        container.require("image")?.string()?;
-        if let Some(resources) = container.get("resources")? {
-            check_resources(&resources)?;
-        }
-        if let Some(probes) = container.get("probes")? {
-            check_probes(&probes)?;
-        }
-    }
-    Ok(())
-}
-
-fn check_resources(resources: &Node<'_>) -> Result<(), ArmError> {
-    if let Some(cpu) = resources.get("cpu")?
-        && !(0.25..=2.0).contains(&cpu.number()?)
-    {
-        return Err(outside(&cpu, "a number of cores from 0.25 to 2.0"));
-    }
-    if let Some(memory) = resources.get("memory")? {
-        let gibibytes = memory.string()?.strip_suffix("Gi").and_then(|number| number.parse::<f64>().ok());
-        if !gibibytes.is_some_and(|gibibytes| (0.5..=4.0).contains(&gibibytes)) {
-            return Err(outside(&memory, "an amount from '0.5Gi' to '4.0Gi'"));
-        }
-    }
-    Ok(())
-}
-
-fn check_probes(probes: &Node<'_>) -> Result<(), ArmError> {
-    for probe in probes.elements()? {
-        probe.require("type")?.choice(&[("Liveness", ()), ("Startup", ())])?;
-        for (key, range, expected) in [
-            ("failureThreshold", 1..=10, "a number from 1 to 10"),
-            ("initialDelaySeconds", 1..=60, "a number from 1 to 60"),
-            ("periodSeconds", 1..=240, "a number from 1 to 240"),
-            ("timeoutSeconds", 1..=240, "a number from 1 to 240"),
-            ("terminationGracePeriodSeconds", 0..=3600, "a number from 0 to 3600"),
-        ] {
-            if let Some(number) = probe.get(key)? {
-                within(&number, range, expected)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn within(node: &Node<'_>, range: std::ops::RangeInclusive<u32>, expected: &'static str) -> Result<(), ArmError> {
-    if range.contains(&node.count()?) { Ok(()) } else { Err(outside(node, expected)) }
-}
-
-fn outside(node: &Node<'_>, expected: &'static str) -> ArmError {
-    ArmError::Container { path: node.path().to_owned(), expected }
 }
 
 #[cfg(test)]

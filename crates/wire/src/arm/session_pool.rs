@@ -9,10 +9,12 @@ use super::json::{self, Node};
 use super::lifecycle;
 use super::path::PoolId;
 use super::rules;
-use super::settings::{ContainerType, Identity, IdentityType, ManagedIdentitySetting, Network, PoolSettings};
+use super::settings::{ContainerType, Identity, IdentityType, ManagedIdentitySetting, Network, Offer, PoolSettings};
 
 /// Sessions at once, where the client says nothing (`az`'s default).
 const DEFAULT_MAX_CONCURRENT_SESSIONS: u32 = 10;
+/// What only a pool of custom containers has.
+const CUSTOM_ONLY: [&str; 2] = ["environmentId", "customContainerTemplate"];
 
 /// What a client said about a pool, and what is kept of it: the pool crate takes the settings, a store the whole.
 ///
@@ -27,20 +29,16 @@ pub struct PoolDocument {
     pub managed_identity_settings: Vec<ManagedIdentitySetting>,
     /// The names. The values can be written only, and code interpreters have no use for them: they are not kept.
     pub secrets: Vec<String>,
-    /// The environment of a custom pool.
-    pub environment_id: Option<String>,
-    /// `customContainerTemplate` as sent, of a custom pool.
-    pub custom_container_template: Option<Value>,
 }
 
 impl PoolDocument {
-    /// Reads the body of a PUT. What it leaves out has the defaults of `az containerapp sessionpool create`. `offered` are the
-    /// types whose sessions this server can run.
+    /// Reads the body of a PUT. What it leaves out has the defaults of `az containerapp sessionpool create`. `offer` is what
+    /// this server can do.
     ///
     /// # Errors
     /// [`ArmError`], naming the first field that cannot be read. What fields may hold is [`rules::check`]'s.
-    pub fn from_put(body: &[u8], offered: &[ContainerType]) -> Result<Self, ArmError> {
-        Self::read(&json::parse(body)?, offered)
+    pub fn from_put(body: &[u8], offer: &Offer) -> Result<Self, ArmError> {
+        Self::read(&json::parse(body)?, offer)
     }
 
     /// This document with the body of a PATCH put over it: a JSON merge patch (RFC 7396), in which `null` removes a tag or a
@@ -48,7 +46,7 @@ impl PoolDocument {
     ///
     /// # Errors
     /// [`ArmError`], as [`PoolDocument::from_put`].
-    pub fn patched(&self, body: &[u8], offered: &[ContainerType]) -> Result<Self, ArmError> {
+    pub fn patched(&self, body: &[u8], offer: &Offer) -> Result<Self, ArmError> {
         let patch = json::parse(body)?;
         let root = Node::root(&patch);
         let properties = root.get("properties")?;
@@ -58,10 +56,10 @@ impl PoolDocument {
             *slot = lifecycle::base(self.settings.lifecycle, dynamic)?;
         }
         json::merge(&mut merged, &patch, "", &|path| matches!(path, "tags" | "identity.userAssignedIdentities"));
-        Self::read(&merged, offered)
+        Self::read(&merged, offer)
     }
 
-    fn read(body: &Value, offered: &[ContainerType]) -> Result<Self, ArmError> {
+    fn read(body: &Value, offer: &Offer) -> Result<Self, ArmError> {
         let root = Node::root(body);
         let location = match root.get("location")? {
             Some(location) => location.string()?.to_owned(),
@@ -78,9 +76,14 @@ impl PoolDocument {
         let properties = root.get("properties")?;
         let properties = properties.unwrap_or_else(|| Node::root(&empty));
         let container_type = match properties.get("containerType")? {
-            Some(container_type) => rules::container_type(container_type.string()?, &location, offered)?,
-            None => rules::container_type(ContainerType::PythonLts.as_str(), &location, offered)?,
+            Some(container_type) => rules::container_type(container_type.string()?, &location, &offer.container_types)?,
+            None => rules::container_type(ContainerType::PythonLts.as_str(), &location, &offer.container_types)?,
         };
+        for what in CUSTOM_ONLY {
+            if properties.get(what)?.is_some() {
+                return Err(ArmError::CustomOnly { what, container_type });
+            }
+        }
         if let Some(management) = properties.get("poolManagementType")? {
             rules::check_management_type(management.string()?)?;
         }
@@ -88,10 +91,7 @@ impl PoolDocument {
         let scale = scale.unwrap_or_else(|| Node::root(&empty));
         let count = |key| scale.get(key)?.map(|count| count.count()).transpose();
         let max_concurrent_sessions = count("maxConcurrentSessions")?.unwrap_or(DEFAULT_MAX_CONCURRENT_SESSIONS);
-        let mut ready_session_instances = count("readySessionInstances")?;
-        if container_type.is_code_interpreter() {
-            ready_session_instances = ready_session_instances.map(|ready| ready.min(max_concurrent_sessions));
-        }
+        let ready_session_instances = count("readySessionInstances")?.map(|ready| ready.min(max_concurrent_sessions));
         let network = match properties.get("sessionNetworkConfiguration")? {
             Some(network) => {
                 if network.get("outboundVnetSubnetId")?.is_some() {
@@ -101,6 +101,10 @@ impl PoolDocument {
             }
             None => None,
         };
+        let network = network.unwrap_or(Network::EgressDisabled);
+        if !offer.networks.contains(&network) {
+            return Err(ArmError::Egress);
+        }
         let mcp = match properties.get("mcpServerSettings")? {
             Some(mcp) => mcp.get("isMCPServerEnabled")?.map(|enabled| enabled.boolean()).transpose()?,
             None => None,
@@ -110,22 +114,16 @@ impl PoolDocument {
             max_concurrent_sessions,
             ready_session_instances,
             lifecycle: lifecycle::read(properties.get("dynamicPoolConfiguration")?)?,
-            network: network.unwrap_or(Network::EgressDisabled),
-            // The service turns it off without a word where there are custom containers.
-            mcp_enabled: mcp.unwrap_or(false) && container_type != ContainerType::CustomContainer,
+            network,
+            mcp_enabled: mcp.unwrap_or(false),
             location,
             tags,
         };
-        let environment_id = properties.get("environmentId")?.map(|id| id.string().map(str::to_owned)).transpose()?;
-        let template = properties.get("customContainerTemplate")?;
-        let custom_container_template = template.map(|template| template.object().map(|_| template.value().clone())).transpose()?;
         Ok(Self {
             settings,
             identity: identity(root.get("identity")?)?,
             managed_identity_settings: managed_identity_settings(properties.get("managedIdentitySettings")?)?,
             secrets: secrets(properties.get("secrets")?)?,
-            environment_id,
-            custom_container_template,
         })
     }
 
@@ -145,23 +143,17 @@ impl PoolDocument {
     /// The properties that client and server share, in the order of the service's GET.
     fn properties(&self, shape: LifecycleShape) -> Map<String, Value> {
         let settings = &self.settings;
-        let mut scale = json!({"maxConcurrentSessions": settings.max_concurrent_sessions});
+        let scale = json!({"maxConcurrentSessions": settings.max_concurrent_sessions});
         let mut properties = Map::new();
         let mut put = |key: &str, value: Value| properties.insert(key.to_owned(), value);
-        put("environmentId", self.environment_id.clone().into());
+        put("environmentId", Value::Null);
         put("poolManagementType", "Dynamic".into());
         put("containerType", settings.container_type.as_str().into());
-        if !settings.container_type.is_code_interpreter() {
-            scale["readySessionInstances"] = settings.ready_session_instances.into();
-        }
         put("scaleConfiguration", scale);
         if !self.secrets.is_empty() {
             put("secrets", self.secrets.iter().map(|name| json!({"name": name})).collect());
         }
         put("dynamicPoolConfiguration", lifecycle::write(settings.lifecycle, shape));
-        if let Some(template) = &self.custom_container_template {
-            put("customContainerTemplate", template.clone());
-        }
         put("sessionNetworkConfiguration", json!({"status": settings.network.as_str()}));
         let identities = self.managed_identity_settings.iter();
         let identities = identities.map(|setting| json!({"identity": setting.identity, "lifecycle": setting.lifecycle})).collect();

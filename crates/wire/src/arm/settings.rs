@@ -1,6 +1,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+/// What the sessions of this server can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// What they can run.
+    pub container_types: Vec<ContainerType>,
+    /// Whether they can reach the network.
+    pub networks: Vec<Network>,
+}
+
 /// What a pool's sessions run. Spelled as on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ContainerType {
@@ -12,8 +21,6 @@ pub enum ContainerType {
     NodeLts,
     /// Commands of the shell.
     Shell,
-    /// A container image of the customer's.
-    CustomContainer,
 }
 
 impl ContainerType {
@@ -23,13 +30,7 @@ impl ContainerType {
             ContainerType::PythonLts => "PythonLTS",
             ContainerType::NodeLts => "NodeLTS",
             ContainerType::Shell => "Shell",
-            ContainerType::CustomContainer => "CustomContainer",
         }
-    }
-
-    /// Whether the service's own container answers, so that code can be sent.
-    pub fn is_code_interpreter(self) -> bool {
-        self != ContainerType::CustomContainer
     }
 }
 
@@ -47,7 +48,8 @@ pub enum Lifecycle {
         /// Seconds without a call, 300 to 3600.
         cooldown_s: u32,
     },
-    /// When its container ends by itself. Custom pools only.
+    /// When its container ends by itself. The service has it for custom containers only, so that it is shown here, where a pool
+    /// was made so by other means, and never taken.
     OnContainerExit {
         /// Seconds after which it is ended all the same.
         max_alive_s: u32,
