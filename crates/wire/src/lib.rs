@@ -7,4 +7,5 @@
 #![forbid(unsafe_code)]
 
 pub mod arm;
+pub mod azure;
 pub mod piston;
