@@ -47,7 +47,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         })
     };
     let languages = catalogue.installed().len();
-    let gateway = Gateway::new(settings.gateway.clone(), catalogue, local.clone(), reload);
+    let gateway = Gateway::new(settings.gateway.clone(), greenroom_identity::Guard::open(), catalogue, local.clone(), reload);
     let ready = format!(
         "greenroom {} listening on http://{address} (isolation {}, {languages} languages)",
         env!("CARGO_PKG_VERSION"),

@@ -6,6 +6,7 @@ use std::{
 use bytes::Bytes;
 use greenroom_backends::Local;
 use greenroom_core::ExecutionId;
+use greenroom_identity::Guard;
 use greenroom_runtimes::{Catalogue, Runtime};
 use greenroom_wire::piston::{RuntimeEntry, etag};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -26,6 +27,8 @@ pub struct Gateway {
 
 pub(crate) struct Inner {
     pub(crate) config: GatewayConfig,
+    /// Who may do what: asked by every route but health and readiness.
+    pub(crate) guard: Guard,
     pub(crate) catalogue: Catalogue,
     pub(crate) local: Local,
     pub(crate) admission: Admission,
@@ -50,8 +53,8 @@ struct Listing {
 }
 
 impl Gateway {
-    /// A gateway to this backend for these languages.
-    pub fn new(config: GatewayConfig, catalogue: Catalogue, local: Local, reload: Reload) -> Self {
+    /// A gateway to this backend for these languages, for those whom the guard lets in.
+    pub fn new(config: GatewayConfig, guard: Guard, catalogue: Catalogue, local: Local, reload: Reload) -> Self {
         // The first of those that wait do so with their sandbox in hand.
         let staged = config.max_concurrent.min(config.queue);
         Self {
@@ -59,6 +62,7 @@ impl Gateway {
                 admission: Admission::new(config.max_concurrent + staged, config.queue - staged),
                 bodies: Room::new(config.body_bytes.saturating_mul(LARGEST_BODIES)),
                 config,
+                guard,
                 catalogue,
                 local,
                 metrics: Metrics::new(),

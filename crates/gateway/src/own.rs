@@ -2,13 +2,17 @@
 
 use axum::{
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use greenroom_core::Profile;
+use greenroom_identity::{Permission, Target};
 use utoipa::{OpenApi, ToSchema};
 
-use crate::{gateway::Gateway, reply};
+use crate::{
+    gateway::Gateway,
+    reply::{self, Refused},
+};
 
 /// `GET /healthz`.
 #[derive(serde::Serialize, ToSchema)]
@@ -91,7 +95,11 @@ pub(crate) async fn readyz(State(gateway): State<Gateway>) -> Response {
 }
 
 #[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "application/openmetrics-text", description = "Metrics for Prometheus")))]
-pub(crate) async fn metrics(State(gateway): State<Gateway>) -> Response {
+pub(crate) async fn metrics(State(gateway): State<Gateway>, headers: HeaderMap) -> Response {
+    // They tell of everybody's work.
+    if let Err(refusal) = gateway.inner.guard.check(&headers, Permission::Manage, Target::Server).await {
+        return Refused::from(refusal).reply("");
+    }
     let admission = &gateway.inner.admission;
     match gateway.inner.metrics.text(admission.waiting(), admission.running(), gateway.inner.local.status()) {
         Ok(text) => {

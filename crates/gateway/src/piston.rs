@@ -16,6 +16,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
+use greenroom_identity::{Admitted, Permission, Target};
 use greenroom_wire::piston::{self, ContentType, ErrorBody, Route, Routed};
 use tracing::Instrument;
 
@@ -91,10 +92,18 @@ async fn answer(gateway: &Arc<Inner>, request: Request, begun: Instant) -> Resul
     let upgrade = parts.headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if upgrade && parts.method == Method::GET {
         return match routed.route {
-            Some(Route::Connect) => Ok(upgraded(gateway, &mut parts).await),
+            Some(Route::Connect) => {
+                let admitted = gateway.guard.check(&parts.headers, Permission::Execute, Target::Server).await?;
+                Ok(upgraded(gateway, admitted, &mut parts).await)
+            }
             _ => Ok(turned_away(&mut parts).await),
         };
     }
+    // Before the body is read: who may not ask has none of our memory.
+    let _admitted = match routed.route.and_then(|route| needed(route, &parts.method)) {
+        Some(permission) => Some(gateway.guard.check(&parts.headers, permission, Target::Server).await?),
+        None => None,
+    };
     let config = &gateway.config;
     let content_type = ContentType::of(parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()));
     let (bytes, _held) = body::read(body, &parts.headers, config.body_bytes, config.body_timeout, &gateway.bodies).await?;
@@ -127,8 +136,17 @@ async fn answer(gateway: &Arc<Inner>, request: Request, begun: Instant) -> Resul
     }
 }
 
+/// What a route of Piston's asks of the caller. Its greeting, and what it does not have, ask nothing.
+fn needed(route: Route, method: &Method) -> Option<Permission> {
+    match route {
+        Route::Root => None,
+        Route::Packages if *method == Method::POST || *method == Method::DELETE => Some(Permission::Manage),
+        Route::Execute | Route::Runtimes | Route::Packages | Route::Connect => Some(Permission::Execute),
+    }
+}
+
 /// Takes the connection over, with the first sub-protocol that the client offers (Piston's server takes any).
-async fn upgraded(gateway: &Arc<Inner>, parts: &mut axum::http::request::Parts) -> Response {
+async fn upgraded(gateway: &Arc<Inner>, admitted: Admitted, parts: &mut axum::http::request::Parts) -> Response {
     let offered = parts.headers.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
     let first = offered.and_then(|all| all.split(',').next()).map(|name| name.trim().to_owned());
     match WebSocketUpgrade::from_request_parts(parts, &()).await {
@@ -140,7 +158,7 @@ async fn upgraded(gateway: &Arc<Inner>, parts: &mut axum::http::request::Parts) 
             let counted = gateway.tasks.token();
             upgrade.protocols(first).max_message_size(limit).max_frame_size(limit).on_upgrade(move |socket| async move {
                 connect::serve(gateway, socket).instrument(span).await;
-                drop(counted);
+                drop((counted, admitted));
             })
         }
         Err(rejection) => rejection.into_response(),

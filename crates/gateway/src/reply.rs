@@ -6,6 +6,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
+use greenroom_identity::Refusal;
 use greenroom_wire::piston::{self, ErrorBody, Invalid};
 
 use crate::{
@@ -24,6 +25,8 @@ pub(crate) enum Refused {
     Plan(#[from] greenroom_runtimes::PlanError),
     #[error(transparent)]
     Denied(#[from] Denied),
+    #[error("{}", .0.said())]
+    Identity(#[from] Refusal),
     #[error(transparent)]
     Exec(#[from] greenroom_backends::ExecError),
     #[error("{1}")]
@@ -41,6 +44,7 @@ impl Refused {
             Refused::Invalid(_) | Refused::Plan(_) => StatusCode::BAD_REQUEST,
             Refused::Denied(Denied::Full { .. }) => StatusCode::TOO_MANY_REQUESTS,
             Refused::Denied(Denied::Draining { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::Identity(refusal) => status_of(refusal),
             // The server's own: a step of the sandbox, or the runner between two lives.
             Refused::Exec(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Status(status, _) => *status,
@@ -63,6 +67,9 @@ impl Refused {
             Refused::Exec(_) => Some(1),
             _ => None,
         };
+        if let Refused::Identity(refusal) = self {
+            say_refused(refusal, response.headers_mut());
+        }
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
@@ -70,6 +77,21 @@ impl Refused {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+/// The status of a refusal.
+pub(crate) fn status_of(refusal: &Refusal) -> StatusCode {
+    StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN)
+}
+
+/// What every refusal's answer has in its headers, whatever its body: `WWW-Authenticate` and `Retry-After`.
+pub(crate) fn say_refused(refusal: &Refusal, headers: &mut HeaderMap) {
+    if let Some(value) = refusal.www_authenticate().and_then(|value| HeaderValue::from_str(&value).ok()) {
+        headers.insert(header::WWW_AUTHENTICATE, value);
+    }
+    if let Some(seconds) = refusal.retry_after_s() {
+        headers.insert(header::RETRY_AFTER, seconds.into());
     }
 }
 
