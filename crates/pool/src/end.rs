@@ -54,6 +54,34 @@ impl EndReason {
         }
     }
 
+    /// Exit status or signal number, where there is one.
+    pub fn number(self) -> Option<i32> {
+        match self {
+            EndReason::Exited(number) | EndReason::Signalled(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The reason of this label and number; `None` where a later version wrote them.
+    pub fn of_label(label: &str, number: Option<i32>) -> Option<Self> {
+        let all = [
+            EndReason::Exited(number.unwrap_or(0)),
+            EndReason::Signalled(number.unwrap_or(0)),
+            EndReason::OutOfMemory,
+            EndReason::Lost,
+            EndReason::CheckFailed,
+            EndReason::Cooldown,
+            EndReason::MaxAlive,
+            EndReason::Stopped,
+            EndReason::Surplus,
+            EndReason::Outdated,
+            EndReason::PoolDeleted,
+            EndReason::Shutdown,
+            EndReason::Restart,
+        ];
+        all.into_iter().find(|reason| reason.as_str() == label)
+    }
+
     /// Who is to blame that a call finds the session gone.
     pub fn blame(self) -> Blame {
         match self {

@@ -19,14 +19,14 @@ mod backend;
 pub mod decide;
 mod end;
 mod identifier;
-//mod pools;
+mod pools;
 mod spec;
-//mod store;
+mod store;
 
 pub use backend::{Backend, CreateError, SessionUsage};
 pub use decide::{Allocation, Denied, Failure, FailureKind, Snapshot, Totals};
 pub use end::{EndReason, Ended};
 pub use identifier::{Digest, Identifier, IdentifierError};
-//pub use pools::{Lease, PoolError, Pools, Refused, SessionState, SessionView};
+pub use pools::{Lease, PoolError, Pools, Refused, SessionState, SessionView};
 pub use spec::{Lifecycle, LifecycleKind, LifecyclePatch, Network, PoolKind, PoolPatch, PoolSpec, Rules, SessionLimits, SpecError};
-//pub use store::{KeyRecord, Store, StoreError, UsageFilter, UsageStart, UsageSum};
+pub use store::{FILE, KeyRecord, Store, StoreError, UsageEnd, UsageFilter, UsageId, UsageRow, UsageStart, UsageSum};

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Decide, Life, Lifecycle, Place, SessionId};
+use super::{CallId, Decide, Life, Lifecycle, Place, SessionId};
 use crate::Identifier;
 
 /// Most failures that are kept to be shown.
@@ -86,6 +86,10 @@ pub struct TenureView<'a> {
     pub identifier: &'a Identifier,
     /// Whether a call holds it.
     pub is_busy: bool,
+    /// When it came to belong to it, on the pool's clock, milliseconds.
+    pub since_ms: u64,
+    /// When its last call began, or ended if none runs.
+    pub last_ms: u64,
     /// Its time so far.
     pub life: Life,
     /// Until it ends if nobody uses it after the call that holds it, milliseconds; for a call that runs, as if it ended now.
@@ -132,19 +136,37 @@ impl Decide {
 
     /// The sessions that belong to an identifier, the oldest first.
     pub fn tenures(&self) -> impl Iterator<Item = TenureView<'_>> {
-        self.owned.iter().filter_map(|(&session, identifier)| {
-            let place = &self.owners.get(identifier)?.place;
-            let full_ms = match self.spec.lifecycle {
-                Lifecycle::Timed { cooldown_s } => u64::from(cooldown_s) * 1000,
-                Lifecycle::OnContainerExit { max_alive_s } => u64::from(max_alive_s) * 1000,
-            };
-            Some(TenureView {
-                session,
-                identifier,
-                is_busy: matches!(place, Place::Busy { .. }),
-                life: place.life(self.now_ms)?,
-                expires_in_ms: self.due_of(place).map_or(full_ms, |due_ms| due_ms.saturating_sub(self.now_ms)),
-            })
+        self.owned.values().filter_map(|identifier| self.tenure(identifier))
+    }
+
+    /// The session of this identifier.
+    pub fn tenure<'a>(&'a self, identifier: &Identifier) -> Option<TenureView<'a>> {
+        let (identifier, owner) = self.owners.get_key_value(identifier)?;
+        let tenure = owner.place.tenure()?;
+        let full_ms = match self.spec.lifecycle {
+            Lifecycle::Timed { cooldown_s } => u64::from(cooldown_s) * 1000,
+            Lifecycle::OnContainerExit { max_alive_s } => u64::from(max_alive_s) * 1000,
+        };
+        let last_ms = match owner.place {
+            Place::Busy { since_ms, .. } | Place::Idle { since_ms, .. } => since_ms,
+            Place::InLine { .. } => return None,
+        };
+        Some(TenureView {
+            session: tenure.session,
+            identifier,
+            is_busy: matches!(owner.place, Place::Busy { .. }),
+            since_ms: tenure.since_ms,
+            last_ms,
+            life: owner.place.life(self.now_ms)?,
+            expires_in_ms: self.due_of(&owner.place).map_or(full_ms, |due_ms| due_ms.saturating_sub(self.now_ms)),
         })
+    }
+
+    /// The session that a call holds.
+    pub fn held_by(&self, call: CallId) -> Option<SessionId> {
+        match self.owners.get(self.calls.get(&call)?)?.place {
+            Place::Busy { tenure, call: holder, .. } if holder == call => Some(tenure.session),
+            _ => None,
+        }
     }
 }

@@ -327,6 +327,6 @@ proptest! {
         prop_assert!(world.decide.is_finished());
         prop_assert_eq!(&world.ever_made, &world.ever_destroyed, "nothing leaks");
         prop_assert!(world.waiting.values().all(VecDeque::is_empty), "every call is answered");
-        prop_assert_eq!(world.answered.len() + world.given_up.len(), world.calls as usize, "every call is answered once, or gave up");
+        prop_assert_eq!(world.answered.len() + world.given_up.len(), usize::try_from(world.calls).unwrap(), "every call is answered once, or gave up");
     }
 }
