@@ -7,7 +7,10 @@
 mod local;
 mod session;
 
-pub use local::{Control, Event, ExecError, Execution, Finished, Local, LocalStatus, StartError, Timings};
+pub use local::{
+    Control, Event, ExecError, Execution, Finished, Local, LocalStatus, OpenEnd, OpenHandle, OpenSandbox, OpenSpec, OpenUsage,
+    StartError, Timings,
+};
 pub use session::{
     CellError, CellStatus, CellValue, CodeExecution, CodeResult, FILE_BYTES_MAX, FileError, FileInfo, FileKind, FileReader,
     FileWriter, Files, ListDepth, Session, SessionError, SessionInfo, ShellCommand, ShellCommandKind, ShellResult,

@@ -1,5 +1,6 @@
 //! The local backend: jobs run in sandboxes of the runner process on this machine.
 
+mod open;
 mod runner;
 mod slot;
 mod stage;
@@ -14,6 +15,7 @@ use greenroom_sandbox::{HostReport, SandboxConfig};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use self::open::{OpenEnd, OpenHandle, OpenSandbox, OpenSpec, OpenUsage};
 use self::{
     runner::RunnerProcess,
     slot::{Base, Lease, Slots},
@@ -38,6 +40,8 @@ struct Inner {
     capacity: Semaphore,
     /// One permit per program that may run at once.
     turns: Semaphore,
+    /// One permit per sandbox that may stay at once, beside those of jobs.
+    staying: Arc<Semaphore>,
     /// Asks the runner to end.
     shutdown: CancellationToken,
     /// It has ended.
@@ -82,6 +86,9 @@ pub enum ExecError {
         /// The system's answer.
         source: io::Error,
     },
+    /// As many sandboxes stay as may.
+    #[error("no further session can be made: as many exist as this server makes at once (sandboxes.sessions)")]
+    NoRoom,
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -91,7 +98,11 @@ impl ExecError {
     /// Who is to blame.
     pub fn blame(&self) -> Blame {
         match self {
-            ExecError::RunnerLost | ExecError::Sandbox { .. } | ExecError::Io { .. } | ExecError::ShuttingDown => Blame::Us,
+            ExecError::RunnerLost
+            | ExecError::Sandbox { .. }
+            | ExecError::Io { .. }
+            | ExecError::NoRoom
+            | ExecError::ShuttingDown => Blame::Us,
         }
     }
 }
@@ -185,6 +196,7 @@ impl Local {
             takeover,
             capacity: Semaphore::new(config.max_sandboxes as usize),
             turns: Semaphore::new(at_once),
+            staying: Arc::new(Semaphore::new(config.max_sessions as usize)),
             host,
             slots,
             config: Mutex::new(config),

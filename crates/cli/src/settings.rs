@@ -87,6 +87,7 @@ pub struct Settings {
     uid_count: u32,
     max_sandboxes: u32,
     ready_sandboxes: u32,
+    max_sessions: u32,
 }
 
 fn bad(key: &str, reason: impl Into<String>) -> SettingsError {
@@ -96,6 +97,11 @@ fn bad(key: &str, reason: impl Into<String>) -> SettingsError {
 fn positive<T: Into<u64> + Copy>(key: &str, value: T) -> Result<T, SettingsError> {
     if value.into() == 0 { Err(bad(key, "must be above 0: there is no \"unlimited\"")) } else { Ok(value) }
 }
+
+/// Sessions that may exist at once, where the range of uids allows it.
+const MAX_SESSIONS: u32 = 256;
+/// Uids that a sandbox uses in turn.
+const UIDS_OF_A_SANDBOX: u32 = 8;
 
 /// The uids of sandboxes are nobody else's.
 fn check_uids(first: u32, count: u32, max_sandboxes: u32) -> Result<(), SettingsError> {
@@ -261,6 +267,10 @@ impl Settings {
             uid_count: raw.isolation.uid_count,
             max_sandboxes,
             ready_sandboxes,
+            max_sessions: raw.sandboxes.sessions.or_else(|| {
+                // Several servers side by side share the range.
+                MAX_SESSIONS.min((raw.isolation.uid_count / UIDS_OF_A_SANDBOX).saturating_sub(max_sandboxes + 1))
+            }),
         })
     }
 
@@ -277,6 +287,7 @@ impl Settings {
             "isolation.require" => "the strongest that can be had".to_owned(),
             "sandboxes.max" => self.max_sandboxes.to_string(),
             "sandboxes.ready" => self.ready_sandboxes.to_string(),
+            "sandboxes.sessions" => self.max_sessions.to_string(),
             "admission.max_concurrent" => self.gateway.max_concurrent.to_string(),
             "limits.run.cpu_milli" => self.gateway.run.cpu_milli.to_string(),
             "limits.compile.cpu_milli" => self.gateway.compile.cpu_milli.to_string(),
@@ -317,6 +328,7 @@ impl Settings {
             uid_count: self.uid_count,
             max_sandboxes: self.max_sandboxes,
             ready_sandboxes: self.ready_sandboxes,
+            max_sessions: self.max_sessions,
         }
     }
 }

@@ -4,6 +4,9 @@ use crate::{DiskLimits, ExecutionId, Limits, RelativePath};
 /// paths in tracebacks do not change when a deployment moves).
 pub const WORKSPACE: &str = "/box/submission";
 
+/// Where a session's files stand and its programs start (Azure's place: clients name it in paths).
+pub const DATA: &str = "/mnt/data";
+
 /// A unit of work for a backend: files, and commands to run over them in order. It knows nothing of
 /// languages: a runtime has been resolved into commands before.
 #[derive(Clone, Debug)]

@@ -25,8 +25,10 @@ pub struct SandboxConfig {
     pub uid_count: u32,
     /// Quota of a job's files, for sandboxes prepared before their job is known.
     pub disk: DiskLimits,
-    /// Sandboxes that may exist at once, the ones prepared ahead included.
+    /// Sandboxes for jobs that may exist at once, the ones prepared ahead included.
     pub max_sandboxes: u32,
+    /// Sandboxes of sessions that may exist at once, beside those. Nothing is made for them before it is asked for.
+    pub max_sessions: u32,
     /// Sandboxes kept prepared for jobs to come.
     pub ready_sandboxes: u32,
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use greenroom_core::{Profile, WORKSPACE};
+use greenroom_core::Profile;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, Scope,
@@ -36,7 +36,7 @@ fn restrict(birth: &Birth<'_>) -> Result<(), Box<dyn std::error::Error + Send + 
     let mut rules = wanted.create()?;
     let mut places: Vec<(&str, BitFlags<AccessFs>)> = vec![("/dev", device)];
     match &birth.workspace {
-        None => places.extend([("/", read), (WORKSPACE, write), ("/tmp", write), ("/dev/shm", write)]),
+        None => places.extend([("/", read), (birth.prepare.place.path(), write), ("/tmp", write), ("/dev/shm", write)]),
         Some(workspace) => {
             places.extend(RESTRICTED_SYSTEM.iter().map(|place| (*place, read)));
             places.extend(birth.shared.etc.iter().map(|place| (place.as_str(), read)));

@@ -10,7 +10,7 @@ use std::{
     path::PathBuf,
 };
 
-use greenroom_core::{Profile, WORKSPACE};
+use greenroom_core::Profile;
 use rustix::{
     fs::{CWD, Gid, Mode, OFlags, Uid, chown, mkdirat, openat},
     mount::{
@@ -75,13 +75,13 @@ fn live(birth: Birth<'_>, ends: WorkerEnds) -> Result<(), Failure> {
         rustix::thread::set_name(c"greenroom-init")?;
         set_parent_process_death_signal(Some(Signal::KILL))
     })?;
-    let mut mount_namespace = None;
+    let (mut directory, mut mount_namespace) = (None, None);
     if shared.profile != Profile::Restricted {
         take(Step::Hostname, || rustix::system::sethostname(b"greenroom"))?;
         if shared.network == Network::Loopback {
             take(Step::Loopback, loopback_up)?;
         }
-        take(Step::MountDisk, || mount_disk(&birth))?;
+        directory = Some(take(Step::MountDisk, || mount_disk(&birth))?);
         let proc = take(Step::MountProc, mount_proc)?;
         take(Step::MaskProc, mask_proc)?;
         mount_namespace =
@@ -96,15 +96,24 @@ fn live(birth: Birth<'_>, ends: WorkerEnds) -> Result<(), Failure> {
         {
             take(Step::CloneWorker, || oom_score(&proc, shared.oom_score.as_bytes()))?;
         }
-        return serve(birth, ends, cloned, mount_namespace);
+        return serve(birth, ends, cloned, directory, mount_namespace);
+    }
+    if let Some(workspace) = &birth.workspace {
+        directory = Some(take(Step::MountDisk, || open_directory(workspace))?);
     }
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| Failure { step: Step::CloneWorker, source: error.into() })?;
     let cloned = take(Step::CloneWorker, || sys::clone(0, None))?;
-    serve(birth, ends, cloned, mount_namespace)
+    serve(birth, ends, cloned, directory, mount_namespace)
 }
 
-fn serve(birth: Birth<'_>, ends: WorkerEnds, cloned: Cloned, mount_namespace: Option<OwnedFd>) -> Result<(), Failure> {
+fn serve(
+    birth: Birth<'_>,
+    ends: WorkerEnds,
+    cloned: Cloned,
+    directory: Option<OwnedFd>,
+    mount_namespace: Option<OwnedFd>,
+) -> Result<(), Failure> {
     let (worker, pidfd) = match cloned {
         Cloned::Child => worker::main(&birth, ends),
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
@@ -119,10 +128,10 @@ fn serve(birth: Birth<'_>, ends: WorkerEnds, cloned: Cloned, mount_namespace: Op
         // A change of identity clears it (prctl(2)). Had the slot died in between, the send below would fail.
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let fds: Vec<BorrowedFd<'_>> =
-            [Some(pidfd.as_fd()), mount_namespace.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
+            [Some(&pidfd), directory.as_ref(), mount_namespace.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
         send(&birth.status, &Status::Ready, &fds)
     })?;
-    drop((pidfd, mount_namespace));
+    drop((pidfd, directory, mount_namespace));
     reap(&birth.status, worker)
 }
 
@@ -157,9 +166,13 @@ fn loopback_up() -> io::Result<()> {
     sys::loopback_up(socket.as_fd())
 }
 
+fn open_directory(path: impl rustix::path::Arg) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 /// The private tmpfs and its three views. Continuing after an earlier stage, the workspace is kept and the
-/// temporary directories are fresh.
-fn mount_disk(birth: &Birth<'_>) -> io::Result<()> {
+/// temporary directories are fresh. Gives the workspace's directory.
+fn mount_disk(birth: &Birth<'_>) -> io::Result<OwnedFd> {
     let (tmp, shm) = if birth.prepare.continues { ("tmp-run", "shm-run") } else { ("tmp", "shm") };
     if !birth.prepare.continues {
         let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -171,9 +184,9 @@ fn mount_disk(birth: &Birth<'_>) -> io::Result<()> {
         let disk = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
         move_mount(&disk, "", CWD, DISK, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     }
-    let disk = rustix::fs::open(DISK, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let disk = open_directory(DISK)?;
     let owned = birth.shared.profile == Profile::Full;
-    for (name, at, mode) in [("submission", WORKSPACE, 0o755), (tmp, "/tmp", 0o1777), (shm, "/dev/shm", 0o1777)] {
+    for (name, at, mode) in [("submission", birth.prepare.place.path(), 0o755), (tmp, "/tmp", 0o1777), (shm, "/dev/shm", 0o1777)] {
         if name == "submission" && birth.prepare.continues {
             continue;
         }
@@ -185,7 +198,7 @@ fn mount_disk(birth: &Birth<'_>) -> io::Result<()> {
         }
         mount_bind(&path, at)?;
     }
-    Ok(())
+    open_directory(birth.prepare.place.path())
 }
 
 fn proc_flags() -> MountFlags {

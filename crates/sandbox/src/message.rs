@@ -24,6 +24,13 @@ const REPORT_BYTES: usize = 16 * 1024;
 /// Descriptors passed with one packet at most.
 const MAX_FDS: usize = 6;
 
+/// Server to runner, after the configuration.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum ToRunner {
+    /// Start one more slot, beyond those for jobs; it is announced like the others. Nothing happens where all are there.
+    AddSlot,
+}
+
 /// Runner to server.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromRunner {
@@ -46,6 +53,8 @@ pub enum ToSlot {
     Signal(i32),
     /// End the stage: output limit reached, or the caller is gone.
     Kill,
+    /// Tell what the stage has used so far.
+    Count,
 }
 
 /// How to make a sandbox.
@@ -60,12 +69,38 @@ pub struct Prepare {
     /// Whether it goes on in the workspace of the stage before. Where there are mount namespaces, that stage's is
     /// passed as a descriptor; where there are none, it must be the same slot.
     pub continues: bool,
+    /// Where the program sees its files.
+    pub place: Place,
+}
+
+/// Where a sandbox's files stand, as its program sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// [`greenroom_core::WORKSPACE`]: a job's.
+    Workspace,
+    /// [`greenroom_core::DATA`]: a session's.
+    Data,
+}
+
+impl Place {
+    /// The path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Place::Workspace => greenroom_core::WORKSPACE,
+            Place::Data => greenroom_core::DATA,
+        }
+    }
 }
 
 impl Prepare {
     /// A sandbox with this quota.
     pub fn fresh(disk: DiskLimits) -> Self {
-        Self { uid: None, disk_bytes: disk.bytes, disk_inodes: disk.inodes, continues: false }
+        Self { uid: None, disk_bytes: disk.bytes, disk_inodes: disk.inodes, continues: false, place: Place::Workspace }
+    }
+
+    /// A sandbox with this quota for a session.
+    pub fn session(disk: DiskLimits) -> Self {
+        Self { place: Place::Data, ..Self::fresh(disk) }
     }
 
     /// A sandbox for the next stage over the workspace of the one before, which has this uid.
@@ -103,8 +138,8 @@ impl From<&Limits> for StageLimits {
 /// Slot to server.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromSlot {
-    /// A sandbox waits for its job. Passed: stdin to write, stdout and stderr to read, the worker's job stream
-    /// and, where there are namespaces, the mount namespace to continue in.
+    /// A sandbox waits for its job. Passed: stdin to write, stdout and stderr to read, the worker's job stream, the
+    /// directory of its files and, where there are namespaces, the mount namespace to continue in.
     Ready {
         /// Whose the workspace is: a stage that continues in it needs the same.
         uid: u32,
@@ -116,10 +151,25 @@ pub enum FromSlot {
         /// The system's answer.
         errno: i32,
     },
+    /// What the stage has used so far.
+    Counted(Counted),
     /// The stage is over and nothing of it runs any more.
     Ended(Ended),
     /// Everything of the last sandbox is gone: the next can be made.
     Idle,
+}
+
+/// What a stage that runs has used so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// CPU time of all processes, microseconds.
+    pub cpu_us: u64,
+    /// Memory in use now, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Peak memory, bytes.
+    pub memory_peak_bytes: Option<u64>,
+    /// Whether the kernel's out-of-memory killer has struck.
+    pub out_of_memory: bool,
 }
 
 /// How a stage ended.
@@ -159,7 +209,8 @@ pub enum Stopped {
 /// Init and worker to slot.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Status {
-    /// From init: mounts are made. Passed: the worker's pidfd and, where there is one, the mount namespace.
+    /// From init: mounts are made. Passed: the worker's pidfd, the directory of its files and, where there is one,
+    /// the mount namespace.
     Ready,
     /// From the worker: it has no right left that a program may not have, and waits for its job.
     Sealed,
@@ -193,6 +244,8 @@ pub struct JobHead {
     pub memory_bytes: u64,
     /// CPU limit, milliseconds.
     pub cpu_ms: u64,
+    /// Whether the program keeps the job's stream, as descriptor 3: a session's conversation.
+    pub channel: bool,
     /// What to write, in order.
     pub files: Vec<FileHead>,
 }
@@ -242,6 +295,19 @@ pub fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>])
 /// `recvmsg(2)`'s (`EAGAIN` where the socket does not block), or `InvalidData` for what is no such message.
 pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     receive_into(socket, &mut [0; PACKET_BYTES])
+}
+
+/// [`receive`] for a peer that may not have sent anything yet: `None` inside where there is nothing to read.
+///
+/// # Errors
+/// As [`receive`].
+pub(crate) fn try_receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<Option<T>>> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+    if poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&zero))? == 0 {
+        return Ok(Some(None));
+    }
+    Ok(receive::<T>(socket)?.map(|(message, _)| Some(message)))
 }
 
 /// Receives one message of the runner about itself.

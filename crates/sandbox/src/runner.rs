@@ -11,7 +11,7 @@ use std::{
 
 use greenroom_core::Profile;
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags, poll},
     process::{Pid, Signal, WaitOptions, pidfd_send_signal, set_child_subreaper, set_parent_process_death_signal, waitpid},
     thread::{CapabilitySet, UnshareFlags, remove_capability_from_bounding_set, set_no_new_privs},
 };
@@ -21,7 +21,7 @@ use crate::{
     config::SandboxConfig,
     filter,
     host::{self, CgroupVersion, HostReport},
-    message::{FromRunner, packet_pair, send},
+    message::{FromRunner, ToRunner, packet_pair, send, try_receive},
     slot::{Shared, Slot, own_mount_namespace},
     step::{Failure, Step, take},
     sys::{self, Cloned},
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Uids that one slot uses in turn, so that a uid rests before it is used again.
-const UIDS_PER_SLOT: u32 = 16;
+const UIDS_PER_SLOT: u32 = 8;
 /// A slot that ended sooner than this after its start is not replaced at once.
 const SLOT_MIN_LIFE: Duration = Duration::from_secs(1);
 
@@ -115,6 +115,8 @@ enum Refusal {
 struct Runner {
     shared: Rc<Shared>,
     instance: Option<Instance>,
+    /// How many there are from the start: one for every sandbox of a job. Those of sessions are added when asked for.
+    job_slots: u32,
     slots: Vec<SlotProcess>,
     /// Uid block of an instance that has no cgroup directory to lock.
     _block: Option<OwnedFd>,
@@ -138,7 +140,8 @@ impl Runner {
         report.profile = profile;
         report.notes.extend(reasons);
         let own_uids = root;
-        let block = 1 + config.max_sandboxes * UIDS_PER_SLOT;
+        let slots = config.max_sandboxes + config.max_sessions;
+        let block = 1 + slots * UIDS_PER_SLOT;
         let uids_fit =
             config.uid_first > 0 && config.uid_count >= block && config.uid_first.checked_add(config.uid_count).is_some();
         if own_uids && !uids_fit {
@@ -168,7 +171,7 @@ impl Runner {
             init_uid,
             first_uid: init_uid + 1,
             uids_per_slot: UIDS_PER_SLOT,
-            slots: config.max_sandboxes,
+            slots,
             mount_namespace: None,
             workspaces: None,
             oom_score: "0",
@@ -181,7 +184,7 @@ impl Runner {
             }
             return Err(failed(failure));
         }
-        let runner = Self { shared: Rc::new(shared), instance, slots: Vec::new(), _block: lock };
+        let runner = Self { shared: Rc::new(shared), instance, job_slots: config.max_sandboxes, slots: Vec::new(), _block: lock };
         Ok((runner, report))
     }
 
@@ -207,10 +210,10 @@ impl Runner {
 
     /// Keeps the slots alive until the server is gone.
     fn serve(&mut self, control: &OwnedFd) -> io::Result<()> {
-        for index in 0..self.shared.slots {
+        for index in 0..self.job_slots {
             let slot = self.start_slot(index, control, Duration::ZERO)?;
             self.slots.push(slot);
-            if server_is_gone(control)? {
+            if !self.obey(control)? {
                 return Ok(());
             }
         }
@@ -222,12 +225,28 @@ impl Runner {
                 other => other?,
             };
             let ended: Vec<usize> = (0..self.slots.len()).filter(|&i| !fds[i + 1].revents().is_empty()).collect();
-            // The server sends nothing after the configuration: what can be read is its end.
-            if !fds[0].revents().is_empty() {
+            if !fds[0].revents().is_empty() && !self.obey(control)? {
                 return Ok(());
             }
             for index in ended {
                 self.replace_slot(index, control)?;
+            }
+        }
+    }
+
+    /// Does what the server has asked for meanwhile. `false` when it is gone.
+    fn obey(&mut self, control: &OwnedFd) -> io::Result<bool> {
+        loop {
+            match try_receive::<ToRunner>(control)? {
+                None => return Ok(false),
+                Some(None) => return Ok(true),
+                Some(Some(ToRunner::AddSlot)) => {
+                    let index = u32::try_from(self.slots.len()).map_err(io::Error::other)?;
+                    if index < self.shared.slots {
+                        let slot = self.start_slot(index, control, Duration::ZERO)?;
+                        self.slots.push(slot);
+                    }
+                }
             }
         }
     }
@@ -290,11 +309,6 @@ impl Runner {
         }
         Ok(())
     }
-}
-
-fn server_is_gone(control: &OwnedFd) -> io::Result<bool> {
-    let mut fds = [PollFd::new(control, PollFlags::IN)];
-    Ok(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
 }
 
 /// Leaves the host behind: namespaces, root, capabilities.

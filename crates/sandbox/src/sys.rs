@@ -3,7 +3,7 @@
 use std::{
     ffi::{CStr, CString},
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
 };
 
@@ -99,6 +99,20 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: touches no memory; closing happens only at exec, so no live OwnedFd loses its descriptor before.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
 }
+
+/// Makes `stream` descriptor [`CHANNEL`] of the program that this process becomes.
+pub(crate) fn put_on_channel(stream: impl AsFd) -> io::Result<()> {
+    let from = stream.as_fd().as_raw_fd();
+    if from == CHANNEL {
+        return Ok(rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::empty())?);
+    }
+    // SAFETY: whatever owned the target number is closed without its owner's knowing. The worker calls this last thing
+    // before it execs, and uses no descriptor above 2 after it.
+    check(i64::from(unsafe { libc::dup2(from, CHANNEL) }))
+}
+
+/// The descriptor by which a session's program talks with the server.
+const CHANNEL: RawFd = 3;
 
 /// Attributes to set and clear on a mount (mount_setattr(2), Linux 5.12), with everything below it.
 pub(crate) fn mount_setattr_recursive(at: BorrowedFd<'_>, set: u64) -> io::Result<()> {

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use greenroom_core::{Profile, WORKSPACE};
+use greenroom_core::{DATA, Profile, WORKSPACE};
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, makedev, mknodat},
     mount::{
@@ -64,7 +64,7 @@ fn build(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -
     // Device nodes have to be made (or bound) while the host's /dev can be seen, and no capability makes them nosuid.
     mount("greenroom", BUILD_AT, "tmpfs", MountFlags::NOSUID, Some(c"mode=0755,size=64m"))?;
     let root = Path::new(BUILD_AT);
-    for dir in ["usr", "etc", "dev/shm", "proc", "tmp", "run/disk", "var", SUPPORT, &WORKSPACE[1..]] {
+    for dir in ["usr", "etc", "dev/shm", "proc", "tmp", "run/disk", "var", SUPPORT, &WORKSPACE[1..], &DATA[1..]] {
         fs::create_dir_all(root.join(dir))?;
     }
     fs::set_permissions(root.join(&DISK[1..]), fs::Permissions::from_mode(0o700))?;

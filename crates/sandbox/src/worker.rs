@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use greenroom_core::{Profile, RelativePath, WORKSPACE};
+use greenroom_core::{Profile, RelativePath};
 use rustix::{
     fs::{Gid, Mode, OFlags, ResolveFlags, Uid, mkdirat, openat2},
     io::Errno,
@@ -51,9 +51,10 @@ enum Never {}
 
 fn live(birth: &Birth<'_>, ends: WorkerEnds) -> Result<Never, Failure> {
     let shared = birth.shared;
-    let job = seal(birth, ends)?;
-    let mut job = io::BufReader::with_capacity(64 * 1024, File::from(job));
-    let mut head = take(Step::ReadJob, || read_head(&mut job))?;
+    let job = File::from(seal(birth, ends)?);
+    let mut head = take(Step::ReadJob, || read_head(&job))?;
+    // Not one byte more than the job's is read ahead: what follows may be the program's.
+    let mut job = io::BufReader::with_capacity(64 * 1024, job.take(head.files.iter().map(|file| file.len).sum()));
     if let Some(workspace) = &birth.workspace {
         move_home(&mut head.env, workspace);
     }
@@ -64,11 +65,15 @@ fn live(birth: &Birth<'_>, ends: WorkerEnds) -> Result<Never, Failure> {
             return Err(refuse(birth, &format!("cannot write {:?}: {}", file.path, error.source), CANNOT_EXECUTE));
         }
     }
-    drop((workspace, job));
+    drop(workspace);
+    let channel = head.channel.then(|| job.into_inner().into_inner());
     let command = take(Step::ReadJob, || Command::new(&head.argv, &head.env))?;
     take(Step::ResourceLimits, || set_limits(&head, shared))?;
     take(Step::AwaitGo, || await_byte(&birth.status))?;
     take(Step::Exec, || send(&birth.status, &Status::Exec(monotonic_us()), &[]))?;
+    if let Some(channel) = channel {
+        take(Step::Exec, || sys::put_on_channel(&channel))?;
+    }
     let error = command.exec();
     let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE };
     let program = head.argv.first().map_or("", String::as_str);
@@ -115,7 +120,7 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
     Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
 }
 
-fn read_head(job: &mut impl Read) -> io::Result<JobHead> {
+fn read_head(mut job: impl Read) -> io::Result<JobHead> {
     let mut len = [0; 4];
     job.read_exact(&mut len)?;
     let len = u32::from_le_bytes(len);
@@ -136,7 +141,7 @@ fn move_home(env: &mut Vec<(String, String)>, workspace: &Path) {
 
 /// Goes to the workspace, and gives a descriptor on it to write files beneath.
 fn enter_workspace(birth: &Birth<'_>) -> io::Result<OwnedFd> {
-    let path = birth.workspace.as_deref().unwrap_or(Path::new(WORKSPACE));
+    let path = birth.workspace.as_deref().unwrap_or(Path::new(birth.prepare.place.path()));
     let workspace = rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?;
     rustix::process::fchdir(&workspace)?;
     Ok(workspace)

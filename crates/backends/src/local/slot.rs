@@ -11,7 +11,7 @@ use std::{
 };
 
 use greenroom_core::DiskLimits;
-use greenroom_sandbox::message::{FromSlot, Prepare, ToSlot, receive, send};
+use greenroom_sandbox::message::{FromSlot, Prepare, ToRunner, ToSlot, receive, send};
 use tokio::{io::unix::AsyncFd, sync::oneshot};
 
 use super::{ExecError, LocalStatus, runner::read};
@@ -32,6 +32,8 @@ pub(super) struct Prepared {
     /// `None` once the stage has them.
     ends: Option<Ends>,
     uid: u32,
+    /// The directory of its files.
+    directory: OwnedFd,
     mount_namespace: Option<OwnedFd>,
     disk: DiskLimits,
 }
@@ -77,14 +79,15 @@ impl SlotConnection {
                     let mut fds = fds.into_iter();
                     let mut next = || fds.next().ok_or(ExecError::RunnerLost);
                     let ends = Some(Ends { stdin: next()?, stdout: next()?, stderr: next()?, job: next()? });
-                    return Ok(Prepared { slot: self, ends, uid, mount_namespace: fds.next(), disk });
+                    let directory = next()?;
+                    return Ok(Prepared { slot: self, ends, uid, directory, mount_namespace: fds.next(), disk });
                 }
                 (FromSlot::PrepareFailed { step, errno }, _) => failed = Some((step, errno)),
                 (FromSlot::Idle, _) => {
                     let (step, errno) = failed.ok_or(ExecError::RunnerLost)?;
                     return Err(ExecError::Sandbox { step: step.name(), source: io::Error::from_raw_os_error(errno) });
                 }
-                (FromSlot::Ended(_), _) => return Err(ExecError::RunnerLost),
+                (FromSlot::Ended(_) | FromSlot::Counted(_), _) => return Err(ExecError::RunnerLost),
             }
         }
     }
@@ -105,12 +108,14 @@ pub(super) struct Lease {
     prepared: Option<Prepared>,
     /// Whether its stage has ended: then nothing has to be killed.
     ended: bool,
+    /// Counted as one that stays, if it does.
+    staying: Option<Staying>,
 }
 
 impl Lease {
     fn new(slots: &Arc<Slots>, prepared: Prepared) -> Self {
         slots.table().busy += 1;
-        Self { slots: Arc::clone(slots), prepared: Some(prepared), ended: false }
+        Self { slots: Arc::clone(slots), prepared: Some(prepared), ended: false, staying: None }
     }
 
     /// The slot, and the pipes of its sandbox: for one stage only.
@@ -141,6 +146,25 @@ impl Lease {
     pub(super) fn ended(&mut self) {
         self.ended = true;
     }
+
+    /// The slot.
+    pub(super) fn slot(&self) -> Result<&SlotConnection, ExecError> {
+        Ok(&self.prepared.as_ref().ok_or(ExecError::RunnerLost)?.slot)
+    }
+
+    /// The directory of the sandbox's files, and whose they are.
+    pub(super) fn files(&self) -> io::Result<(OwnedFd, u32)> {
+        let prepared = self.prepared.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        Ok((prepared.directory.try_clone()?, prepared.uid))
+    }
+
+    /// Waits until nothing is left of a sandbox whose stage has ended, and gives the slot back.
+    pub(super) async fn finish(mut self) {
+        let Some(Prepared { slot, directory, mount_namespace, .. }) = self.prepared.take() else { return };
+        // The files are charged to the sandbox until nobody holds them.
+        drop((directory, mount_namespace));
+        self.slots.settle(slot).await;
+    }
 }
 
 impl Drop for Lease {
@@ -169,6 +193,11 @@ struct Table {
     preparing: usize,
     busy: u32,
     waiting: VecDeque<oneshot::Sender<SlotConnection>>,
+    /// Where more slots can be had.
+    runner: Option<Arc<AsyncFd<OwnedFd>>>,
+    /// Sandboxes of this generation that stay, and how many slots were asked for on their account.
+    staying: u32,
+    added: u32,
     generation: u64,
     runner_lost: bool,
     closed: bool,
@@ -234,6 +263,34 @@ impl Slots {
         made.await.map_err(|_| ExecError::RunnerLost)?
     }
 
+    /// A sandbox that stays. It has a slot of its own beyond those for jobs, which is started when the first needs it.
+    pub(super) async fn lease_staying(self: &Arc<Self>, prepare: Prepare, disk: DiskLimits) -> Result<Lease, ExecError> {
+        let slots = Arc::clone(self);
+        let made = tokio::spawn(async move {
+            let staying = Staying { generation: slots.stay()?, slots: Arc::clone(&slots) };
+            let slot = slots.any().await?;
+            let prepared = slot.prepare(prepare, disk, None).await?;
+            let mut lease = Lease::new(&slots, prepared);
+            lease.staying = Some(staying);
+            Ok(lease)
+        });
+        made.await.map_err(|_| ExecError::RunnerLost)?
+    }
+
+    /// Counts one more that stays, and sees that there is a slot for it.
+    fn stay(&self) -> Result<u64, ExecError> {
+        let mut table = self.table();
+        table.check_open()?;
+        table.staying += 1;
+        if table.added < table.staying
+            && let Some(runner) = &table.runner
+        {
+            send(runner.get_ref(), &ToRunner::AddSlot, &[]).map_err(|_| ExecError::RunnerLost)?;
+            table.added += 1;
+        }
+        Ok(table.generation)
+    }
+
     async fn any(&self) -> Result<SlotConnection, ExecError> {
         let found = {
             let mut table = self.table();
@@ -269,6 +326,7 @@ impl Slots {
 
     /// A new slot of the runner.
     pub(super) fn adopt(&self, index: u32, socket: AsyncFd<OwnedFd>, generation: u64, runner: Arc<AsyncFd<OwnedFd>>) {
+        self.table().runner = Some(Arc::clone(&runner));
         self.place(SlotConnection { index, socket, generation, _runner: runner });
     }
 
@@ -276,6 +334,7 @@ impl Slots {
     pub(super) fn next_generation(&self) -> u64 {
         let mut table = self.table();
         table.generation += 1;
+        (table.runner, table.staying, table.added) = (None, 0, 0);
         table.idle.clear();
         table.ready.clear();
         table.generation
@@ -284,15 +343,17 @@ impl Slots {
     /// Brings a slot back whose stage has ended (and said so): waits for its `Idle` in the background.
     fn recycle(&self, slot: SlotConnection) {
         let Some(slots) = self.me.upgrade() else { return };
-        tokio::spawn(async move {
-            match slot.settle().await {
-                Ok(()) => slots.place(slot),
-                // At the end of the server, or of a runner, it is no news.
-                Err(_) if slots.table().is_ending() => {}
-                // The runner replaces a slot that died, and announces the new one.
-                Err(error) => tracing::warn!(slot = slot.index, %error, "a slot is lost"),
-            }
-        });
+        tokio::spawn(async move { slots.settle(slot).await });
+    }
+
+    async fn settle(&self, slot: SlotConnection) {
+        match slot.settle().await {
+            Ok(()) => self.place(slot),
+            // At the end of the server, or of a runner, it is no news.
+            Err(_) if self.table().is_ending() => {}
+            // The runner replaces a slot that died, and announces the new one.
+            Err(error) => tracing::warn!(slot = slot.index, %error, "a slot is lost"),
+        }
     }
 
     fn place(&self, slot: SlotConnection) {
@@ -379,6 +440,21 @@ impl Slots {
             ready: u32::try_from(table.ready.len()).unwrap_or(u32::MAX),
             busy: table.busy,
             runner_alive: !table.runner_lost && !table.closed,
+        }
+    }
+}
+
+/// One sandbox that is counted as staying, for as long as this lives.
+struct Staying {
+    slots: Arc<Slots>,
+    generation: u64,
+}
+
+impl Drop for Staying {
+    fn drop(&mut self) {
+        let mut table = self.slots.table();
+        if table.generation == self.generation {
+            table.staying -= 1;
         }
     }
 }

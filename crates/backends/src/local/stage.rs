@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use greenroom_core::{Exit, JobFile, Output, StageOutcome, StageSpec, Stdin, Stream, Usage, Verdict};
+use greenroom_core::{Exit, JobFile, Limits, Output, StageOutcome, StageSpec, Stdin, Stream, Usage, Verdict};
 use greenroom_sandbox::message::{Ended, FileHead, FromSlot, JobHead, StageLimits, Stopped, ToSlot};
 use rustix::{
     buffer::spare_capacity,
@@ -101,7 +101,9 @@ impl Running {
             Stdin::Interactive => (Vec::new(), true),
         };
         let mut running = Self {
-            job: encode(files, stage).and_then(|job| Outgoing::new(ends.job, job)).map_err(io_failed)?,
+            job: encode(files, &stage.argv, &stage.env, &stage.limits, false)
+                .and_then(|job| Outgoing::new(ends.job, job))
+                .map_err(io_failed)?,
             stdin: Outgoing::new(ends.stdin, stdin).map_err(io_failed)?,
             pipes: Pipes::new(ends.stdout, ends.stderr).map_err(io_failed)?,
             output: Output::default(),
@@ -203,17 +205,23 @@ async fn next_request(client: Option<&mut Client>) -> Option<Control> {
     }
 }
 
-/// The job as the worker reads it: length, head, contents.
-fn encode(files: &[JobFile], stage: &StageSpec) -> io::Result<Vec<u8>> {
-    let limits = &stage.limits;
+/// The job as the worker reads it: length, head, contents. With `channel` the program keeps the stream.
+pub(super) fn encode(
+    files: &[JobFile],
+    argv: &[String],
+    env: &[(String, String)],
+    limits: &Limits,
+    channel: bool,
+) -> io::Result<Vec<u8>> {
     let head = JobHead {
-        argv: stage.argv.clone(),
-        env: stage.env.clone(),
+        argv: argv.to_vec(),
+        env: env.to_vec(),
         processes: limits.processes,
         open_files: limits.open_files,
         file_size_bytes: limits.file_size_bytes,
         memory_bytes: limits.memory_bytes,
         cpu_ms: limits.cpu_ms,
+        channel,
         files: files
             .iter()
             .map(|file| FileHead { path: file.path.to_string(), len: file.content.len() as u64, executable: file.executable })
@@ -377,6 +385,14 @@ impl Pipes {
     }
 }
 
+/// What `waitpid` told.
+pub(super) fn exit_of(status: i32) -> Exit {
+    match status & 0x7f {
+        0 => Exit::Code((status >> 8) & 0xff),
+        signal => Exit::Signal(signal),
+    }
+}
+
 impl Over {
     /// The verdict: from our own timers first, then the kernel's counters, and only then what `waitpid` says.
     fn judge(self, stage: &StageSpec, turn_us: u64) -> Result<StageEnd, ExecError> {
@@ -384,10 +400,7 @@ impl Over {
         if let Some((step, errno)) = ended.failed {
             return Err(ExecError::Sandbox { step: step.name(), source: io::Error::from_raw_os_error(errno) });
         }
-        let exit = ended.status.map(|status| match status & 0x7f {
-            0 => Exit::Code((status >> 8) & 0xff),
-            signal => Exit::Signal(signal),
-        });
+        let exit = ended.status.map(exit_of);
         let verdict = match (ended.stopped, crossed, exit) {
             (Some(Stopped::Cpu), ..) => Verdict::CpuTime,
             (Some(Stopped::Wall), ..) => Verdict::WallTime,

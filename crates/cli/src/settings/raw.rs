@@ -58,6 +58,7 @@ pub struct RawIsolation {
 pub struct RawSandboxes {
     pub max: Auto<u32>,
     pub ready: Auto<u32>,
+    pub sessions: Auto<u32>,
 }
 
 #[derive(Debug, Deserialize)]

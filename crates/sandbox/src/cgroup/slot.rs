@@ -284,6 +284,17 @@ impl SlotCgroup {
         Ok(Counters { cpu_us: self.cpu_us()?, memory_peak_bytes, out_of_memory: oom > self.oom_base || above_least })
     }
 
+    /// Memory in use now, without what earlier runs left charged, bytes.
+    pub(crate) fn memory_bytes(&self) -> io::Result<Option<u64>> {
+        match &self.layout {
+            Layout::V2(unified) => match &unified.leaf {
+                Some(leaf) => Ok(Some(number(open_file(&leaf.dir, "memory.current", OFlags::RDONLY)?)?)),
+                None => Ok(None),
+            },
+            Layout::V1 { files, .. } => Ok(Some(number(&files.memory_usage)?.saturating_sub(self.memory_base))),
+        }
+    }
+
     /// Kills every process of the run at once (`cgroup.kill`, Linux 5.14). Without a v2 tree the pid namespace's
     /// first process has to be killed instead, which ends all the others.
     pub(crate) fn kill(&self) -> io::Result<bool> {

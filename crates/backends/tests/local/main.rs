@@ -3,6 +3,8 @@
 //! Needs namespaces and cgroups. Where they cannot be had the tests say so and pass, except with
 //! `GREENROOM_MUST_WORK=1`.
 
+mod open;
+
 use std::{process::ExitCode, sync::OnceLock, time::Duration};
 
 use greenroom_backends::{Control, Event, Finished, Local};
@@ -12,6 +14,7 @@ use greenroom_core::{
 };
 use greenroom_sandbox::{Network, SandboxConfig};
 use libtest_mimic::{Arguments, Failed, Trial};
+use open::*;
 
 const DISK: DiskLimits = DiskLimits { bytes: 32 << 20, inodes: 1000 };
 
@@ -40,6 +43,7 @@ fn config(profile: Profile) -> SandboxConfig {
         uid_first: 3_000_000,
         uid_count: 4096,
         max_sandboxes: 4,
+        max_sessions: 3,
         ready_sandboxes: 1,
     }
 }
@@ -91,6 +95,12 @@ fn main() -> ExitCode {
         more_jobs_than_slots_all_get_their_turn,
         after_the_runner_is_killed_the_next_job_works,
         a_reload_lets_running_jobs_finish,
+        a_program_that_stays_talks_over_descriptor_3,
+        it_starts_among_its_files_and_has_nothing_else,
+        usage_is_told_and_signals_arrive,
+        dropped_it_is_killed_and_its_place_is_free_again,
+        out_of_memory_is_told,
+        with_the_runner_it_ends_and_others_can_be_made,
     ];
     let trials = tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
