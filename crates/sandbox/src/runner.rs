@@ -359,7 +359,7 @@ fn settle(slot: &Slot) -> Result<(), Failure> {
         set_parent_process_death_signal(Some(Signal::KILL))
     })?;
     if let Some(cgroup) = &slot.cgroup {
-        take(Step::SlotAttach, || cgroup.enter())?;
+        take(Step::SlotAttach, || cgroup.clear().and_then(|()| cgroup.enter()))?;
     }
     if slot.shared.profile == Profile::Restricted {
         // What a killed sandbox leaves behind becomes our child, to be found and ended.

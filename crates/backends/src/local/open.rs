@@ -118,7 +118,7 @@ impl Local {
         for fd in [&ends.stdin, &ends.stdout, &ends.stderr] {
             rustix::io::ioctl_fionbio(fd, true).map_err(|errno| failed(errno.into()))?;
         }
-        slot.send(&ToSlot::Start(StageLimits::from(&spec.limits)), None)?;
+        slot.send(&ToSlot::Start(StageLimits::from(&spec.limits)), None).await?;
         write_all(&channel, &job).await.map_err(failed)?;
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let (tell, phase) = watch::channel(Phase::Running);
@@ -179,17 +179,17 @@ async fn watch_over(slot: &SlotConnection, requests: &mut mpsc::Receiver<Request
                 // The runner is lost, and everything with it.
                 Err(_) => return OpenEnd::default(),
             },
-            request = requests.recv(), if handles_left => {
+            request = requests.recv(), if handles_left && counting.len() < REQUESTS => {
                 let sent = match request {
-                    Some(Request::Signal(number)) => slot.send(&ToSlot::Signal(number), None),
+                    Some(Request::Signal(number)) => slot.send(&ToSlot::Signal(number), None).await,
                     Some(Request::Count(asked)) => {
                         counting.push_back(asked);
-                        slot.send(&ToSlot::Count, None)
+                        slot.send(&ToSlot::Count, None).await
                     }
-                    Some(Request::Kill) => slot.send(&ToSlot::Kill, None),
+                    Some(Request::Kill) => slot.send(&ToSlot::Kill, None).await,
                     None => {
                         handles_left = false;
-                        slot.send(&ToSlot::Kill, None)
+                        slot.send(&ToSlot::Kill, None).await
                     }
                 };
                 if sent.is_err() {

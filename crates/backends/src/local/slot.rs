@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -54,11 +54,20 @@ pub(super) struct Base {
 }
 
 impl SlotConnection {
-    /// Sends a message; it is small, and the slot reads at once, so a full socket means a broken slot.
-    pub(super) fn send(&self, message: &ToSlot, fd: Option<&OwnedFd>) -> Result<(), ExecError> {
-        use std::os::fd::AsFd;
-        let fds: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
-        send(self.socket.get_ref(), message, &fds).map_err(|_| ExecError::RunnerLost)
+    /// Sends a message, behind those that the slot has not read yet: a client can send signals faster than a busy slot
+    /// takes them.
+    pub(super) async fn send(&self, message: &ToSlot, fd: Option<&OwnedFd>) -> Result<(), ExecError> {
+        loop {
+            let mut ready = self.socket.writable().await.map_err(|_| ExecError::RunnerLost)?;
+            let sent = ready.try_io(|socket| {
+                let fds: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
+                send(socket.get_ref(), message, &fds)
+            });
+            // Else the socket is full.
+            if let Ok(sent) = sent {
+                return sent.map_err(|_| ExecError::RunnerLost);
+            }
+        }
     }
 
     /// The next message.
@@ -71,7 +80,7 @@ impl SlotConnection {
 
     /// Has a sandbox made.
     pub(super) async fn prepare(self, prepare: Prepare, disk: DiskLimits, base: Option<&OwnedFd>) -> Result<Prepared, ExecError> {
-        self.send(&ToSlot::Prepare(prepare), base)?;
+        self.send(&ToSlot::Prepare(prepare), base).await?;
         let mut failed = None;
         loop {
             match self.receive().await? {
@@ -92,6 +101,12 @@ impl SlotConnection {
         }
     }
 
+    /// Kills its sandbox, and waits until it is gone.
+    async fn stop(&self) -> Result<(), ExecError> {
+        self.send(&ToSlot::Kill, None).await?;
+        self.settle().await
+    }
+
     /// Waits until what the last stage left is gone.
     async fn settle(&self) -> Result<(), ExecError> {
         loop {
@@ -100,6 +115,14 @@ impl SlotConnection {
             }
         }
     }
+}
+
+/// In which state a sandbox is left.
+enum Left {
+    /// Its stage has ended, and the slot said so.
+    Ended,
+    /// It has to be killed.
+    Running,
 }
 
 /// A sandbox that somebody has; dropped, it goes back to the table, whatever it was doing.
@@ -163,7 +186,7 @@ impl Lease {
         let Some(Prepared { slot, directory, mount_namespace, .. }) = self.prepared.take() else { return };
         // The files are charged to the sandbox until nobody holds them.
         drop((directory, mount_namespace));
-        self.slots.settle(slot).await;
+        self.slots.settle(slot, Left::Ended).await;
     }
 }
 
@@ -171,9 +194,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.slots.table().busy -= 1;
         let Some(Prepared { slot, .. }) = self.prepared.take() else { return };
-        if self.ended || slot.send(&ToSlot::Kill, None).is_ok() {
-            self.slots.recycle(slot);
-        }
+        self.slots.recycle(slot, if self.ended { Left::Ended } else { Left::Running });
     }
 }
 
@@ -308,8 +329,7 @@ impl Slots {
             Found::Idle(slot) => Ok(slot),
             Found::Ready(prepared) => {
                 let Prepared { slot, .. } = *prepared;
-                slot.send(&ToSlot::Kill, None)?;
-                slot.settle().await?;
+                slot.stop().await?;
                 Ok(slot)
             }
             Found::Wait(turn) => self.wait(turn).await,
@@ -340,14 +360,18 @@ impl Slots {
         table.generation
     }
 
-    /// Brings a slot back whose stage has ended (and said so): waits for its `Idle` in the background.
-    fn recycle(&self, slot: SlotConnection) {
+    /// Brings a slot back: waits for its `Idle` in the background.
+    fn recycle(&self, slot: SlotConnection, left: Left) {
         let Some(slots) = self.me.upgrade() else { return };
-        tokio::spawn(async move { slots.settle(slot).await });
+        tokio::spawn(async move { slots.settle(slot, left).await });
     }
 
-    async fn settle(&self, slot: SlotConnection) {
-        match slot.settle().await {
+    async fn settle(&self, slot: SlotConnection, left: Left) {
+        let settled = match left {
+            Left::Ended => slot.settle().await,
+            Left::Running => slot.stop().await,
+        };
+        match settled {
             Ok(()) => self.place(slot),
             // At the end of the server, or of a runner, it is no news.
             Err(_) if self.table().is_ending() => {}
@@ -403,7 +427,7 @@ impl Slots {
         let Some(slots) = self.me.upgrade() else { return };
         tokio::spawn(async move {
             let Prepared { slot, .. } = prepared;
-            if slot.send(&ToSlot::Kill, None).is_err() || slot.settle().await.is_err() {
+            if slot.stop().await.is_err() {
                 return;
             }
             if let Err(back) = waiter.send(slot) {

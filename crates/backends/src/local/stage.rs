@@ -64,7 +64,7 @@ pub(super) async fn run(
     let asked = monotonic_us();
     let turn = turns.acquire().await.map_err(|_| ExecError::ShuttingDown)?;
     let turn_us = monotonic_us() - asked;
-    slot.send(&ToSlot::Start(StageLimits::from(&stage.limits)), None)?;
+    slot.send(&ToSlot::Start(StageLimits::from(&stage.limits)), None).await?;
     let ended = running.finish(slot, turn, client.as_deref_mut()).await?;
     // What came too late for this stage is not the next one's.
     while client.as_mut().is_some_and(|client| client.control.try_recv().is_ok()) {}
@@ -147,7 +147,7 @@ impl Running {
                 () = self.job.writable(), if self.job.waits() => self.job.advance(),
                 () = self.stdin.writable(), if self.stdin.waits() => self.stdin.advance(),
                 request = next_request(client.as_deref_mut()), if self.interactive && self.stdin.has_room() => {
-                    self.obey(request, slot)?;
+                    self.obey(request, slot).await?;
                 }
             }
         }
@@ -164,7 +164,7 @@ impl Running {
         if let Some(client) = client {
             // Waits while the client's queue is full. A client that is gone has dropped us too.
             if !bytes.is_empty() && client.events.send(Event::Output { stream, bytes }).await.is_err() {
-                slot.send(&ToSlot::Kill, None)?;
+                slot.send(&ToSlot::Kill, None).await?;
             }
             return Ok(());
         }
@@ -177,16 +177,16 @@ impl Running {
         self.output.push(stream, &bytes[..bytes.len().min(room)]);
         if bytes.len() > room && self.crossed.is_none() {
             self.crossed = Some(stream);
-            slot.send(&ToSlot::Kill, None)?;
+            slot.send(&ToSlot::Kill, None).await?;
         }
         Ok(())
     }
 
-    fn obey(&mut self, request: Option<Control>, slot: &SlotConnection) -> Result<(), ExecError> {
+    async fn obey(&mut self, request: Option<Control>, slot: &SlotConnection) -> Result<(), ExecError> {
         match request {
             Some(Control::Stdin(bytes)) => self.stdin.push(bytes),
             Some(Control::StdinEof) => self.stdin.keep_open = false,
-            Some(Control::Signal(number)) => slot.send(&ToSlot::Signal(number), None)?,
+            Some(Control::Signal(number)) => slot.send(&ToSlot::Signal(number), None).await?,
             // Whoever could write is gone.
             None => {
                 self.stdin.keep_open = false;

@@ -93,6 +93,7 @@ fn main() -> ExitCode {
         input_is_followed_by_its_end,
         a_streamed_job_takes_input_and_signals,
         more_jobs_than_slots_all_get_their_turn,
+        more_signals_than_a_busy_slot_takes_at_once_end_neither_the_job_nor_the_slot,
         after_the_runner_is_killed_the_next_job_works,
         a_reload_lets_running_jobs_finish,
         a_program_that_stays_talks_over_descriptor_3,
@@ -348,6 +349,43 @@ fn runner_pid() -> Option<i32> {
         let mut fields = stat.rsplit(')').next()?.split_whitespace();
         (fields.next() != Some("Z") && fields.next() == Some(me)).then(|| pid.parse().ok())?
     })
+}
+
+fn signal_slots(signal: rustix::process::Signal) -> Result<(), Failed> {
+    let runner = runner_pid().ok_or("no runner found")?;
+    for slot in std::fs::read_to_string(format!("/proc/{runner}/task/{runner}/children"))?.split_whitespace() {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(slot.parse()?).ok_or("no pid")?, signal)?;
+    }
+    Ok(())
+}
+
+async fn more_signals_than_a_busy_slot_takes_at_once_end_neither_the_job_nor_the_slot(local: Local) -> Result<(), Failed> {
+    let mut stage = sh("trap '' WINCH; trap 'echo heard; exit 0' USR1; echo ready; while :; do sleep 0.02; done");
+    stage.stdin = Stdin::Interactive;
+    let mut execution = local.stream(job(vec![stage]));
+    let (mut seen, mut flood) = (String::new(), None);
+    while let Some(event) = execution.events.recv().await {
+        if let Event::Output { bytes, .. } = event {
+            seen.push_str(&text(&bytes));
+        }
+        if flood.is_none() && seen.contains("ready") {
+            // As on a machine where others have the processors.
+            signal_slots(rustix::process::Signal::STOP)?;
+            let control = execution.control.clone();
+            flood = Some(tokio::spawn(async move {
+                for number in std::iter::repeat_n(28, 2000).chain([10]) {
+                    if control.send(Control::Signal(number)).await.is_err() {
+                        return;
+                    }
+                }
+            }));
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            signal_slots(rustix::process::Signal::CONT)?;
+        }
+    }
+    let finished = execution.finished.await??;
+    assert_eq!((only(&finished).verdict, seen.as_str()), (Verdict::Ok, "ready\nheard\n"));
+    Ok(())
 }
 
 async fn after_the_runner_is_killed_the_next_job_works(local: Local) -> Result<(), Failed> {

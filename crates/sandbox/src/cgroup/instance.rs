@@ -213,6 +213,18 @@ fn children(dir: impl AsFd) -> io::Result<Vec<String>> {
     Ok(children)
 }
 
+/// Kills what is in the directories below this one, and removes them.
+pub(super) fn remove_children(dir: &OwnedFd) -> io::Result<()> {
+    let deadline = Instant::now() + SWEEP_TIMEOUT;
+    for child in children(dir)? {
+        if let Some(below) = existing(dir, &child)? {
+            empty(&below, deadline)?;
+        }
+        remove_tree(dir, &child, deadline)?;
+    }
+    Ok(())
+}
+
 /// Kills everything in a directory and below it.
 fn empty(dir: &OwnedFd, deadline: Instant) -> io::Result<()> {
     match write(dir, "cgroup.kill", "1") {

@@ -11,7 +11,10 @@ use rustix::{
     io::{Errno, pread, pwrite, write},
 };
 
-use super::{discover::V1, instance::subdirectory};
+use super::{
+    discover::V1,
+    instance::{remove_children, subdirectory},
+};
 use crate::message::StageLimits;
 
 /// Period of the CPU quota (cgroup-v2.rst: cpu.max; sched-bwc.rst: cpu.cfs_period_us), microseconds.
@@ -158,6 +161,14 @@ impl SlotCgroup {
 
     fn new(layout: Layout) -> Self {
         Self { layout, in_force: None, cpu_base_us: 0, oom_base: 0, memory_base: 0, memory_allowed: u64::MAX }
+    }
+
+    /// Removes what a slot that died left here. Its leaf may have been killed: then no sandbox could ever be born in it.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        match &self.layout {
+            Layout::V2(unified) | Layout::V1 { unified: Some(unified), .. } => remove_children(&unified.slot),
+            Layout::V1 { unified: None, .. } => Ok(()),
+        }
     }
 
     /// Moves the calling process into the v1 cgroups; its children are born there. Nothing to do on v2.

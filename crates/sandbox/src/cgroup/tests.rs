@@ -5,10 +5,15 @@ use std::{
 };
 
 use super::{
-    discover::{V1, parse},
+    Instance,
+    discover::{V1, discover, parse},
     slot::{Counters, SlotCgroup},
 };
-use crate::{host::CgroupVersion, message::StageLimits};
+use crate::{
+    host::CgroupVersion,
+    message::StageLimits,
+    sys::{self, Cloned},
+};
 
 const MOUNTS_V1: &str = "\
 30 23 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
@@ -169,4 +174,33 @@ fn on_v1_counters_are_differences_since_the_run_began() {
     fixture.file("memory.max_usage_in_bytes", "7000");
     assert!(slot.counters().unwrap().out_of_memory, "a limit smaller than that is judged by the peak");
     assert!(!slot.kill().unwrap(), "without a v2 tree there is no kill by cgroup");
+}
+
+/// Needs rights on a cgroup v2 tree; says so where they are missing, and fails with `GREENROOM_MUST_WORK=1`.
+#[test]
+fn a_slot_that_died_after_a_kill_leaves_no_leaf_in_which_its_successors_sandboxes_die() {
+    let instance = match discover().and_then(|found| Instance::claim(&found, 64)) {
+        Ok(instance) => instance.unwrap(),
+        Err(why) => {
+            assert!(std::env::var_os("GREENROOM_MUST_WORK").is_none(), "no cgroups: {why}");
+            return eprintln!("not tested: no cgroups: {why}");
+        }
+    };
+    let mut dies = instance.slot(0).unwrap();
+    dies.begin().unwrap();
+    let kills = dies.kill().unwrap();
+    drop(dies);
+    let mut successor = instance.slot(0).unwrap();
+    successor.clear().unwrap();
+    successor.begin().unwrap();
+    // Without a v2 tree there is no leaf, and nothing to show.
+    let (pid, _pidfd) = match sys::clone(0, successor.clone_into()).unwrap() {
+        Cloned::Child => sys::exit_now(7),
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    let pid = rustix::process::Pid::from_raw(pid);
+    let (_, status) = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap().unwrap();
+    drop(successor);
+    instance.remove().unwrap();
+    assert_eq!(status.exit_status(), Some(7), "a process of the slot's next sandbox was killed (there was a kill: {kills})");
 }
