@@ -1,6 +1,7 @@
 //! `greenroom`: runs other people's code in isolated sessions. Commands, configuration, wiring; no logic.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod commands;
 mod config;
 mod doctor;

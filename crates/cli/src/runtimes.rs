@@ -25,6 +25,11 @@ pub fn runtimes(loaded: &Loaded, command: &RuntimesCommand) -> anyhow::Result<Ex
                 let runtime = catalogue.install(name, &mut |line| _ = say(format_args!("  {line}")))?;
                 say(format_args!("{name}: {} is installed (a running server sees it after a restart)", runtime.version()))?;
             }
+            if let Some(directory) = settings.precompiled() {
+                start::data_dir(settings)?;
+                catalogue
+                    .precompile(&directory, &|| false, &mut |header| _ = say(format_args!("  <{header}> is compiled ahead")))?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         RuntimesCommand::Remove { names } => {

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Loaded, output::say, start};
+use crate::{ahead::Ahead, config::Loaded, output::say, start};
 
 /// Serves until it is told to stop; drains; leaves nothing behind.
 pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
@@ -47,6 +47,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         })
     };
     let languages = catalogue.installed().len();
+    let ahead = settings.precompiled().map(|directory| Ahead::start(catalogue.clone(), directory)).transpose()?;
     let gateway = Gateway::new(settings.gateway.clone(), greenroom_identity::Guard::open(), catalogue, local.clone(), reload);
     let ready = format!(
         "greenroom {} listening on http://{address} (isolation {}, {languages} languages)",
@@ -59,6 +60,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     }
     let served = greenroom_gateway::serve(listener, gateway, stop.cancelled(), cut.cancelled()).await;
     local.shutdown().await;
+    drop(ahead);
     served?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)

@@ -12,7 +12,7 @@ use std::{
 use greenroom_core::{DiskLimits, Limits, Profile, RelativePath};
 use greenroom_gateway::GatewayConfig;
 use greenroom_runtimes::{Catalogue, DiscoverOptions, Elevation};
-use greenroom_sandbox::{Network, SandboxConfig, SupportFile};
+use greenroom_sandbox::{Network, SandboxConfig, SharedDirectory, SupportFile};
 
 use self::raw::{Raw, RawOverrides};
 
@@ -74,6 +74,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the server keeps its data.
     pub data_dir: PathBuf,
+    /// Whether headers are compiled ahead.
+    pub precompiled_headers: bool,
     /// The gateway's part.
     pub gateway: GatewayConfig,
     /// Log filter directives.
@@ -257,6 +259,7 @@ impl Settings {
         Ok(Self {
             listen,
             data_dir: if raw.data_dir == "auto" { default_data_dir() } else { raw.data_dir.into() },
+            precompiled_headers: raw.compile.precompiled_headers,
             gateway,
             log_level: raw.log.level,
             log_format,
@@ -312,6 +315,11 @@ impl Settings {
         DiscoverOptions { definitions: None, system_root: self.system_root.clone(), elevation }
     }
 
+    /// Where headers are compiled ahead, if they are.
+    pub fn precompiled(&self) -> Option<PathBuf> {
+        self.precompiled_headers.then(|| self.data_dir.join(Catalogue::PRECOMPILED_AT))
+    }
+
     /// The runner's part, for these languages.
     pub fn sandbox(&self, catalogue: &Catalogue) -> SandboxConfig {
         let support = catalogue.support_files();
@@ -322,6 +330,11 @@ impl Settings {
             system_root: self.system_root.clone(),
             etc: catalogue.etc_names(),
             support: support.into_iter().map(file).collect(),
+            directories: self
+                .precompiled()
+                .map(|path| SharedDirectory { path, at: Catalogue::PRECOMPILED_AT.to_owned() })
+                .into_iter()
+                .collect(),
             workspace_dir: self.data_dir.clone(),
             disk: self.gateway.disk,
             uid_first: self.uid_first,

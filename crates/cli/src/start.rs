@@ -42,6 +42,10 @@ pub fn catalogue(settings: &Settings, elevation: Elevation) -> anyhow::Result<Ca
 /// The backend. The data directory is made if it is missing.
 pub async fn local(settings: &Settings, catalogue: &Catalogue) -> anyhow::Result<Local> {
     data_dir(settings)?;
+    if let Some(directory) = settings.precompiled() {
+        // Sandboxes are made over it, so it must be there, empty or not.
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    }
     Ok(Local::start(settings.sandbox(catalogue), settings.gateway.max_concurrent).await?)
 }
 

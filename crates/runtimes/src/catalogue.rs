@@ -1,5 +1,5 @@
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread,
 };
@@ -10,6 +10,7 @@ use rust_embed::Embed;
 use crate::{
     debian::{self, DebianError, Elevation},
     definition::{Beside, Definition, DefinitionError},
+    precompile::{self, PrecompileError},
     probe::{ProbeError, System},
     range::Range,
     runtime::Runtime,
@@ -291,6 +292,29 @@ impl Catalogue {
         }
         files
     }
+
+    /// Makes what is worth making ahead for the installed languages (precompiled headers), as far as it is missing or out of date,
+    /// in `directory`, which sandboxes must see at [`Catalogue::PRECOMPILED_AT`] below `/opt/greenroom`. Tells of each header made. Blocks
+    /// until done, tens of seconds at first, or until `stopped`. Where programs see another system, there is nothing to do.
+    ///
+    /// # Errors
+    /// [`PrecompileError`]. Programs compile without, only slower.
+    pub fn precompile(
+        &self,
+        directory: &Path,
+        stopped: &dyn Fn() -> bool,
+        made: &mut dyn FnMut(&str),
+    ) -> Result<(), PrecompileError> {
+        if self.0.options.system_root.is_some() {
+            return Ok(());
+        }
+        let installed = self.installed();
+        let runtimes: Vec<&Runtime> = installed.iter().map(AsRef::as_ref).collect();
+        precompile::make(&runtimes, directory, stopped, made)
+    }
+
+    /// Where a sandbox sees what is made ahead, below `/opt/greenroom`.
+    pub const PRECOMPILED_AT: &str = "precompiled";
 
     fn found(&self) -> Found {
         self.0.found.read().unwrap_or_else(PoisonError::into_inner).clone()

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::{
     order::Order,
+    precompile::Precompile,
     sources::Naming,
     template::{Template, TemplateError},
 };
@@ -26,6 +27,8 @@ pub(crate) struct Definition {
     pub sources: Option<Sources>,
     pub compile: Option<Template>,
     pub run: Template,
+    /// What is made ahead for the compile stage.
+    pub precompile: Option<Precompile>,
     /// The main file gets mode 0755.
     pub executable_main: bool,
     /// The interpreter ignores the main file's first line, whatever it says: an empty one is put before it, unless it is
@@ -196,6 +199,7 @@ struct Document {
     sources: Option<Sources>,
     compile: Option<Stage>,
     run: Stage,
+    precompile: Option<Precompile>,
     #[serde(default)]
     environment: BTreeMap<String, String>,
     #[serde(default)]
@@ -263,6 +267,9 @@ impl Definition {
                 "must have exactly one of fixed, file, link, package and command (and `after` only with file or command)",
             )
         })?;
+        if let Some((key, problem)) = document.precompile.as_ref().and_then(Precompile::problem) {
+            return Err(wrong(key, problem));
+        }
         let (self_test, support) = sort_beside(&document.language, beside);
         Ok(Self {
             self_test: self_test.ok_or_else(|| wrong("self-test", "a file test.<extension> must stand beside the runtime.toml"))?,
@@ -270,6 +277,7 @@ impl Definition {
             version,
             compile: document.compile.as_ref().map(|stage| template("compile.argv", &stage.argv)).transpose()?,
             run: template("run.argv", &document.run.argv)?,
+            precompile: document.precompile,
             executable_main: document.run.executable_main,
             skips_first_line: document.run.skips_first_line,
             language: document.language,

@@ -8,8 +8,8 @@
 //! The way of a program: [`Catalogue::resolve`] picks the runtime, [`Runtime::plan`] chooses the translation units and their
 //! names ([`sources`]), finds the entry point, and fills in the command templates ([`template`]).
 //!
-//! Architecture invariant: nothing here knows HTTP or namespaces, and planning does no I/O. Only discovery ([`probe`]) and
-//! installation ([`debian`]) start processes.
+//! Architecture invariant: nothing here knows HTTP or namespaces, and planning does no I/O. Only discovery ([`probe`]),
+//! installation ([`debian`]) and what is compiled ahead ([`precompile`]) start processes.
 #![forbid(unsafe_code)]
 
 mod catalogue;
@@ -18,6 +18,7 @@ mod definition;
 mod entry;
 mod order;
 mod plan;
+mod precompile;
 mod probe;
 mod range;
 mod runtime;
@@ -29,5 +30,6 @@ pub use catalogue::{Absent, Catalogue, CatalogueError, DiscoverOptions, InstallE
 pub use debian::{DebianError, Elevation};
 pub use definition::{DefinitionError, LimitOverrides};
 pub use plan::{PlanError, Program, ProgramFile};
+pub use precompile::PrecompileError;
 pub use probe::ProbeError;
 pub use runtime::Runtime;

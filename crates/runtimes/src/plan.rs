@@ -4,6 +4,7 @@ use greenroom_core::{DiskLimits, ExecutionId, Job, JobFile, Limits, RelativePath
 
 use crate::{
     order,
+    precompile::SEEN_AT,
     runtime::Runtime,
     sources::{self, Naming, Unit},
     template::{Template, Values},
@@ -113,7 +114,11 @@ impl Runtime {
         };
         let mut stages = Vec::with_capacity(2);
         if let Some(template) = &definition.compile {
-            stages.push(stage(StageKind::Compile, template, compile, Stdin::Bytes(Vec::new())));
+            let mut stage = stage(StageKind::Compile, template, compile, Stdin::Bytes(Vec::new()));
+            // Where gcc's driver looks first for its programs; it goes on where there is nothing.
+            let ahead = self.precompiled().map(|name| ("COMPILER_PATH".to_owned(), format!("{SEEN_AT}/{name}")));
+            stage.env.extend(ahead);
+            stages.push(stage);
         }
         stages.push(stage(StageKind::Run, &definition.run, run, stdin));
         let executable = |place: usize| definition.executable_main && place == main;

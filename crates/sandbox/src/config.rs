@@ -17,6 +17,9 @@ pub struct SandboxConfig {
     pub etc: Vec<String>,
     /// Read-only files put at `/opt/greenroom/<path>` in every sandbox (shims of runtimes).
     pub support: Vec<SupportFile>,
+    /// Directories of the host that every sandbox sees, read-only, below `/opt/greenroom`: what is too large to be copied, or
+    /// made after the start. One that does not exist is left out. Not in profile `restricted`, which has no mounts.
+    pub directories: Vec<SharedDirectory>,
     /// Where workspaces stand in profile restricted, which has no private tmpfs.
     pub workspace_dir: PathBuf,
     /// First host uid (and gid) given to sandboxes. Never 0.
@@ -52,6 +55,15 @@ pub struct SupportFile {
     pub content: Vec<u8>,
     /// Mode 0755 rather than 0644.
     pub executable: bool,
+}
+
+/// A directory of the host that every sandbox sees, read-only.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SharedDirectory {
+    /// Where it stands on the host.
+    pub path: PathBuf,
+    /// Where it is seen, below `/opt/greenroom`.
+    pub at: String,
 }
 
 impl SupportFile {

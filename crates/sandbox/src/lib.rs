@@ -46,7 +46,7 @@ mod template;
 mod worker;
 mod workspaces;
 
-pub use config::{Network, SandboxConfig, SupportFile};
+pub use config::{Network, SandboxConfig, SharedDirectory, SupportFile};
 pub use host::{CgroupVersion, HostReport};
 pub use runner::runner_main;
 pub use step::{Failure, Step};

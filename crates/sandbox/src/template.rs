@@ -61,6 +61,9 @@ fn build(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -
     // Nothing that is mounted here may reach the host, nor the other way round.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let system = System::open(config.system_root.as_deref().unwrap_or(Path::new("/")), profile)?;
+    // Before the first mount, which may hide them.
+    let directories = config.directories.iter().map(|directory| Ok((directory, shared(&directory.path, profile)?)));
+    let directories = directories.collect::<io::Result<Vec<_>>>()?;
     // Device nodes have to be made (or bound) while the host's /dev can be seen, and no capability makes them nosuid.
     mount("greenroom", BUILD_AT, "tmpfs", MountFlags::NOSUID, Some(c"mode=0755,size=64m"))?;
     let root = Path::new(BUILD_AT);
@@ -88,6 +91,11 @@ fn build(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -
         fs::create_dir_all(path.parent().unwrap_or(root))?;
         fs::write(&path, &file.content)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(if file.executable { 0o755 } else { 0o644 }))?;
+    }
+    for (directory, tree) in directories.iter().filter_map(|(directory, tree)| Some((directory, tree.as_ref()?))) {
+        let at = root.join(SUPPORT).join(&directory.at);
+        fs::create_dir_all(&at)?;
+        attach(tree, &at)?;
     }
     if profile == Profile::Rootless {
         // Without root a new /proc may be mounted only where one can be seen already (mount_namespaces(7)); each
@@ -138,8 +146,17 @@ impl System {
     }
 }
 
+/// A directory of the host to be seen by programs; `None` where there is none.
+fn shared(path: &Path, profile: Profile) -> io::Result<Option<OwnedFd>> {
+    match clone_tree(CWD, path, profile) {
+        Ok(tree) => Ok(Some(tree)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+    }
+}
+
 /// A detached read-only copy of a directory's mount.
-fn clone_tree(at: &OwnedFd, path: &str, profile: Profile) -> io::Result<OwnedFd> {
+fn clone_tree(at: impl AsFd, path: impl rustix::path::Arg, profile: Profile) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(at, path, flags)?;
     // Set-user-id programs and device nodes below /usr are plain files to a sandbox.

@@ -69,7 +69,9 @@ impl Server {
         let log = File::create(directory.path().join("log"))?;
         let host = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let mut command = Command::new(binary);
-        command.args(["serve", "--listen", &host, "--data-dir"]).arg(&data).args(arguments);
+        command.args(["serve", "--listen", &host, "--data-dir"]).arg(&data);
+        // A suite starts dozens of servers: each would spend ten seconds of a processor on what is not under test.
+        command.args(["--set", "compile.precompiled_headers=false"]).args(arguments);
         for (name, _) in std::env::vars_os() {
             // The defaults are under test, not this shell's settings.
             if name.to_string_lossy().starts_with("PISTON_") || name.to_string_lossy().starts_with("GREENROOM_") || name == "PORT" {

@@ -38,6 +38,7 @@ fn config(profile: Profile) -> SandboxConfig {
         system_root: None,
         etc: vec!["alternatives".into()],
         support: Vec::new(),
+        directories: Vec::new(),
         workspace_dir: std::env::temp_dir().join(format!("greenroom-test-{}", std::process::id())),
         disk: DISK,
         uid_first: 3_000_000,

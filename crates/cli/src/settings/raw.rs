@@ -38,6 +38,7 @@ pub struct Raw {
     pub sandboxes: RawSandboxes,
     pub admission: RawAdmission,
     pub limits: RawLimits,
+    pub compile: RawCompile,
     pub http: RawHttp,
     pub packages: RawPackages,
     pub log: RawLog,
@@ -106,6 +107,12 @@ pub struct RawOverrides {
     pub run_cpu_ms: Option<u64>,
     pub compile_memory_bytes: Option<u64>,
     pub run_memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawCompile {
+    pub precompiled_headers: bool,
 }
 
 #[derive(Debug, Deserialize)]
