@@ -38,6 +38,8 @@ steps! {
     SlotCgroup = "slot_cgroup",
     /// Move the slot into them.
     SlotAttach = "slot_attach",
+    /// Let the slot go before the programs that it watches.
+    SlotPriority = "slot_priority",
     /// Give the slot its network namespace.
     SlotNetwork = "slot_network",
     /// Make a run's own cgroup.

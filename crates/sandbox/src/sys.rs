@@ -186,6 +186,14 @@ pub(crate) fn ignore_signal(signal: i32) -> io::Result<()> {
     if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// The children of this process begin with an ordinary priority, whatever its own is (sched(7), "The reset-on-fork flag").
+pub(crate) fn reset_priority_on_fork() -> io::Result<()> {
+    let ordinary = libc::sched_param { sched_priority: 0 };
+    let policy = libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: reads one sched_param, which outlives the call. (Not libc's own function: some C libraries refuse it.)
+    check(unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const ordinary) })
+}
+
 /// CPU time of all children that were waited for, and of theirs, microseconds (getrusage(2), RUSAGE_CHILDREN).
 pub(crate) fn children_cpu_us() -> u64 {
     // SAFETY: rusage is plain integers, for which zero is valid.

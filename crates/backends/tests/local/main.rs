@@ -94,6 +94,7 @@ fn main() -> ExitCode {
         input_is_followed_by_its_end,
         a_streamed_job_takes_input_and_signals,
         more_jobs_than_slots_all_get_their_turn,
+        a_slot_goes_before_its_programs_which_have_no_priority_and_get_none,
         more_signals_than_a_busy_slot_takes_at_once_end_neither_the_job_nor_the_slot,
         after_the_runner_is_killed_the_next_job_works,
         a_reload_lets_running_jobs_finish,
@@ -357,6 +358,26 @@ fn signal_slots(signal: rustix::process::Signal) -> Result<(), Failed> {
     for slot in std::fs::read_to_string(format!("/proc/{runner}/task/{runner}/children"))?.split_whitespace() {
         rustix::process::kill_process(rustix::process::Pid::from_raw(slot.parse()?).ok_or("no pid")?, signal)?;
     }
+    Ok(())
+}
+
+async fn a_slot_goes_before_its_programs_which_have_no_priority_and_get_none(local: Local) -> Result<(), Failed> {
+    let runner = runner_pid().ok_or("no runner found")?;
+    let status = std::fs::read_to_string(format!("/proc/{runner}/status"))?;
+    let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:")).ok_or("no rights")?.trim();
+    // CAP_SYS_NICE (capabilities(7)) is number 23: root in a container may lack it.
+    if u64::from_str_radix(rights, 16)? & 1 << 23 == 0 {
+        println!("skipped: no CAP_SYS_NICE");
+        return Ok(());
+    }
+    let slots = std::fs::read_to_string(format!("/proc/{runner}/task/{runner}/children"))?;
+    for slot in slots.split_whitespace() {
+        // Nice values (proc(5), /proc/pid/stat, field 19).
+        let stat = std::fs::read_to_string(format!("/proc/{slot}/stat"))?;
+        assert_eq!(stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(16)), Some("-20"));
+    }
+    let finished = local.run(job(vec![sh("nice; nice -n -1 nice")])).await?;
+    assert_eq!(text(&only(&finished).output.stdout), "0\n0\n", "{}", text(&only(&finished).output.stderr));
     Ok(())
 }
 
