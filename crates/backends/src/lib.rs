@@ -13,5 +13,6 @@ pub use local::{
 };
 pub use session::{
     CellError, CellStatus, CellValue, CodeExecution, CodeResult, FILE_BYTES_MAX, FileError, FileInfo, FileKind, FileReader,
-    FileWriter, Files, ListDepth, Session, SessionError, SessionInfo, ShellCommand, ShellCommandKind, ShellResult,
+    FileWriter, Files, ListDepth, LocalSessions, Session, SessionError, SessionInfo, SessionProgram, ShellCommand,
+    ShellCommandKind, ShellResult,
 };

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use self::open::{OpenEnd, OpenHandle, OpenSandbox, OpenSpec, OpenUsage};
+pub(crate) use self::runner::nonblocking;
 use self::{
     runner::RunnerProcess,
     slot::{Base, Lease, Slots},

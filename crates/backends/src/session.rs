@@ -4,30 +4,50 @@
 //! |---|---|
 //! | `cell` | what is asked of a session, and what it answers |
 //! | `files` | its files, reached by descriptors alone |
+//! | `sandboxed` | how a session is made and ended: a pool's backend |
 //! | `keeper` | the task that has the conversation with the program in the sandbox |
+//! | `channel`, `wire` | the conversation: lines of JSON over a socket |
+//! | `output` | what the program writes, and to which cell it belongs |
+//! | `meter` | what the session uses |
 
 mod cell;
+mod channel;
 mod error;
 mod files;
+mod keeper;
+mod meter;
+mod output;
+mod sandboxed;
+mod wire;
 
-use tokio::sync::{mpsc, oneshot};
+use greenroom_pool::{EndReason, SessionUsage};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::meter::Meter;
+use crate::local::OpenHandle;
 
 pub use self::{
     cell::{CellError, CellStatus, CellValue, CodeExecution, CodeResult, SessionInfo, ShellCommand, ShellCommandKind, ShellResult},
     error::SessionError,
     files::{FILE_BYTES_MAX, FileError, FileInfo, FileKind, FileReader, FileWriter, Files, ListDepth},
+    sandboxed::{LocalSessions, SessionProgram},
 };
 
 /// A sandbox that belongs to one identifier, with the state of its interpreter and its files.
-#[derive(Debug)]
 pub struct Session {
     info: SessionInfo,
     files: Files,
     requests: mpsc::Sender<Request>,
+    handle: OpenHandle,
+    /// Told when it has ended by itself.
+    ended: watch::Receiver<Option<EndReason>>,
+    /// Asks its task to stop.
+    stop: CancellationToken,
+    meter: Meter,
 }
 
 /// What a caller asks of the session's task. Dropping the receiver of the answer gives the request up: what runs is interrupted.
-#[derive(Debug)]
 enum Request {
     Code(CodeExecution, oneshot::Sender<Result<CodeResult, SessionError>>),
     Command(ShellCommand, oneshot::Sender<Result<ShellResult, SessionError>>),
@@ -57,6 +77,11 @@ impl Session {
     /// Its files. They can be reached while a cell runs, too.
     pub fn files(&self) -> &Files {
         &self.files
+    }
+
+    /// What it has used so far; memory and processor time as of the last look at them.
+    pub fn usage(&self) -> SessionUsage {
+        self.meter.so_far()
     }
 
     /// What runs in it.

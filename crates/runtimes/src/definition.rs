@@ -29,6 +29,8 @@ pub(crate) struct Definition {
     pub run: Template,
     /// What is made ahead for the compile stage.
     pub precompile: Option<Precompile>,
+    /// The program inside a session of the language.
+    pub session: Option<Template>,
     /// The main file gets mode 0755.
     pub executable_main: bool,
     /// The interpreter ignores the main file's first line, whatever it says: an empty one is put before it, unless it is
@@ -200,6 +202,7 @@ struct Document {
     compile: Option<Stage>,
     run: Stage,
     precompile: Option<Precompile>,
+    session: Option<Session>,
     #[serde(default)]
     environment: BTreeMap<String, String>,
     #[serde(default)]
@@ -234,6 +237,12 @@ struct Stage {
     executable_main: bool,
     #[serde(default)]
     skips_first_line: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Session {
+    argv: Vec<String>,
 }
 
 impl Definition {
@@ -278,6 +287,7 @@ impl Definition {
             compile: document.compile.as_ref().map(|stage| template("compile.argv", &stage.argv)).transpose()?,
             run: template("run.argv", &document.run.argv)?,
             precompile: document.precompile,
+            session: document.session.as_ref().map(|session| template("session.argv", &session.argv)).transpose()?,
             executable_main: document.run.executable_main,
             skips_first_line: document.run.skips_first_line,
             language: document.language,

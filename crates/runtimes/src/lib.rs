@@ -29,7 +29,7 @@ mod tokens;
 pub use catalogue::{Absent, Catalogue, CatalogueError, DiscoverOptions, InstallError, PackageState};
 pub use debian::{DebianError, Elevation};
 pub use definition::{DefinitionError, LimitOverrides};
-pub use plan::{PlanError, Program, ProgramFile};
+pub use plan::{PlanError, Program, ProgramFile, SessionCommand};
 pub use precompile::PrecompileError;
 pub use probe::ProbeError;
 pub use runtime::Runtime;

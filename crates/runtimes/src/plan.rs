@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use greenroom_core::{DiskLimits, ExecutionId, Job, JobFile, Limits, RelativePath, StageKind, StageSpec, Stdin, WORKSPACE};
+use greenroom_core::{DATA, DiskLimits, ExecutionId, Job, JobFile, Limits, RelativePath, StageKind, StageSpec, Stdin, WORKSPACE};
 
 use crate::{
     order,
@@ -40,6 +40,15 @@ pub struct ProgramFile {
     pub content: Vec<u8>,
     /// Sent as text: it may be a translation unit. Others (base64, hex) are data and only lie beside.
     pub code: bool,
+}
+
+/// The program inside a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionCommand {
+    /// Program and arguments; exec'ed directly.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Why a program cannot be planned. The caller's fault, all of them.
@@ -108,7 +117,7 @@ impl Runtime {
                 args: if kind == StageKind::Run { &args } else { &[] },
                 limits: &limits,
             }),
-            env: self.environment(),
+            env: self.environment(WORKSPACE),
             limits,
             stdin,
         };
@@ -127,14 +136,26 @@ impl Runtime {
         Ok(Job { id, files, stages, disk })
     }
 
-    /// The whole environment of a stage. `PWD` too: without it a shell asks the kernel, and prints what it finds.
-    fn environment(&self) -> Vec<(String, String)> {
+    /// The program inside a session of this runtime under `limits`. `None` where the language has no sessions.
+    pub fn session(&self, limits: &Limits) -> Option<SessionCommand> {
+        let template = self.definition().session.as_ref()?;
+        let (main, _) = self.self_test();
+        let argv = template.expand(&Values { main, main_class: None, sources: &[], args: &[], limits });
+        let mut environment = self.environment(DATA);
+        // That is Piston's, of which a session knows nothing.
+        environment.retain(|(name, _)| name != "PISTON_LANGUAGE");
+        Some(SessionCommand { argv, environment })
+    }
+
+    /// The whole environment of a program that starts in `directory`. `PWD` too: without it a shell asks the kernel, and
+    /// prints what it finds.
+    fn environment(&self, directory: &str) -> Vec<(String, String)> {
         let own = self.definition().environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let common = [
             ("PATH", "/usr/local/bin:/usr/bin:/bin"),
             ("HOME", "/tmp"),
             ("PISTON_LANGUAGE", self.language()),
-            ("PWD", WORKSPACE),
+            ("PWD", directory),
             ("LANG", "C.UTF-8"),
         ];
         common.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()

@@ -151,7 +151,7 @@ fn spawn(socket: OwnedFd) -> io::Result<oneshot::Receiver<io::Result<std::proces
 }
 
 /// Makes a descriptor non-blocking and registers it with the reactor.
-pub(super) fn nonblocking(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn nonblocking(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     rustix::io::ioctl_fionbio(&fd, true)?;
     watch(fd, Interest::READABLE | Interest::WRITABLE)
 }

@@ -126,3 +126,32 @@ fn what_cannot_be_installed_or_removed_says_why() {
         assert_eq!(error.expect_err(text).to_string(), text);
     }
 }
+
+#[test]
+fn the_program_of_a_session_is_among_the_files_that_stand_in_the_sandbox() {
+    let mut with_sessions = Vec::new();
+    for definition in embedded().expect("definitions") {
+        let support: Vec<String> = definition.support.iter().map(|file| format!("/opt/greenroom/{}", file.path)).collect();
+        let language = definition.language.clone();
+        let runtime = Runtime::new(Arc::new(definition), semver::Version::new(1, 0, 0));
+        let Some(command) = runtime.session(&limits()) else { continue };
+        assert!(support.contains(command.argv.last().expect("a command")), "{language}: {:?}", command.argv);
+        assert!(command.environment.contains(&("PWD".into(), "/mnt/data".into())), "{language}");
+        with_sessions.push(language);
+    }
+    with_sessions.sort();
+    assert_eq!(with_sessions, ["bash", "javascript", "python"]);
+}
+
+fn limits() -> greenroom_core::Limits {
+    greenroom_core::Limits {
+        wall_ms: 1000,
+        cpu_ms: 1000,
+        memory_bytes: 64 << 20,
+        processes: 16,
+        open_files: 64,
+        file_size_bytes: 1 << 20,
+        output_bytes: None,
+        cpu_milli: 1000,
+    }
+}

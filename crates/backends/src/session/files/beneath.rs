@@ -32,8 +32,9 @@ const ATTEMPTS: usize = 32;
 fn open_beneath(root: &OwnedFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, FileError> {
     let path = if path.is_empty() { b"." } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    // Without NONBLOCK the open of a pipe waits for its other end.
-    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    // Without NONBLOCK the open of a pipe waits for its other end. PATH opens nothing, and takes no such flags.
+    let waiting = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
+    let flags = flags | waiting | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut attempts = 0;
     loop {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {

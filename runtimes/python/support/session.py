@@ -20,6 +20,7 @@ _PRISTINE = dict(vars(builtins))
 __builtins__ = dict(_PRISTINE)
 
 import _ast
+import _signal
 import binascii
 import fcntl
 import io
@@ -35,7 +36,7 @@ _KERNEL = (lambda: 0).__code__.co_filename
 _TEXT_BYTES_MAX = 1 << 20
 _MESSAGE_BYTES_MAX = 64 << 10
 _TRACEBACK_CHARS_MAX = 48 << 10
-_IMAGE_BYTES_MAX = 16 << 20
+_IMAGE_BYTES_MAX = 6 << 20
 _OUT_MAX = 100
 _SOURCES_CHARS_MAX = 4 << 20
 # What an interrupted command gets to end by itself before it is killed.
@@ -145,6 +146,8 @@ class _Kernel:
         sys.argv = [""]
         os.environ.setdefault("MPLBACKEND", "Agg")
         builtins.input = _no_input
+        # The C library's ignores interrupts while it waits.
+        os.system = _system
         builtins.display = self.display
         # Under this name the rewritten `!` and `%` lines find the kernel.
         builtins.__session__ = self
@@ -157,11 +160,12 @@ class _Kernel:
         sys.stderr = sys.__stderr__ = self.stderr = _writer(2)
         os.register_at_fork(after_in_child=self.forked)
         self.listen()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def listen(self):
-        if signal.getsignal(signal.SIGINT) is not _on_interrupt:
-            signal.signal(signal.SIGINT, _on_interrupt)
+        # The module's own functions are Python, and stumble over builtins that a cell took away.
+        if _signal.getsignal(_signal.SIGINT) is not _on_interrupt:
+            _signal.signal(_signal.SIGINT, _on_interrupt)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (_signal.SIGINT,))
 
     def forked(self):
         """In a child that a cell forked: the conversation is the parent's."""
@@ -207,17 +211,25 @@ class _Kernel:
                 os._exit(0)
             self.received += chunk
         line, self.received = self.received.split(b"\n", 1)
-        return _PARSE(line.decode())
+        try:
+            return _PARSE(line.decode())
+        except Exception:
+            # What comes is JSON; an earlier cell took away what the parser needs.
+            vars(builtins).update(_PRISTINE)
+            return _PARSE(line.decode())
 
     def run_tasks(self):
         """Lets what earlier cells left to the event loop go on until there is something to read."""
-        asyncio = sys.modules.get("asyncio")
-        if self.loop is None or self.loop.is_closed() or not asyncio.all_tasks(self.loop):
+        if self.loop is None or self.loop.is_closed():
             return
         try:
+            if not sys.modules["asyncio"].all_tasks(self.loop):
+                return
             self.loop.add_reader(self.socket, self.loop.stop)
-            self.loop.run_forever()
+            # Interruptible: a task that never lets go must not keep the next cell from being read.
+            _invoke(self.loop.run_forever)
         except BaseException as error:
+            vars(builtins).update(_PRISTINE)
             os.write(2, self.describe(error)["traceback"].encode())
         finally:
             self.loop.remove_reader(self.socket)
@@ -683,6 +695,20 @@ def _end_group(pid):
         os.waitpid(pid, 0)
     except (ProcessLookupError, ChildProcessError):
         pass
+
+
+def _system(command):
+    """os.system() that an interrupt ends."""
+    command = os.fsdecode(command)
+    signals = [signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ]
+    pid = os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ, setpgroup=0, setsigmask=[], setsigdef=signals)
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return -1
+    except BaseException:
+        _end_group(pid)
+        raise
 
 
 def _call(function):

@@ -1,0 +1,202 @@
+//! Sessions with their real programs in the real sandbox: this binary, started again as `<binary> runner`.
+//!
+//! Needs namespaces and cgroups, and the interpreters. Where they cannot be had the tests say so and pass, except with
+//! `GREENROOM_MUST_WORK=1`.
+
+mod files;
+mod hostile;
+mod javascript;
+mod python;
+mod shell;
+
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use files::*;
+use greenroom_backends::{
+    CellStatus, CellValue, CodeExecution, CodeResult, Local, LocalSessions, Session, SessionProgram, ShellCommand,
+    ShellCommandKind, ShellResult,
+};
+use greenroom_core::{DiskLimits, Limits, Profile};
+use greenroom_pool::{Backend, PoolKind, PoolSpec};
+use greenroom_sandbox::{Network, SandboxConfig, SupportFile};
+use hostile::*;
+use javascript::*;
+use libtest_mimic::{Arguments, Failed, Trial};
+use python::*;
+use shell::*;
+
+const PYTHON: &[u8] = include_bytes!("../../../../runtimes/python/support/session.py");
+const JAVASCRIPT: &[u8] = include_bytes!("../../../../runtimes/javascript/support/session.js");
+const SHELL: &[u8] = include_bytes!("../../../../runtimes/bash/support/session.py");
+
+fn config() -> SandboxConfig {
+    let support = [("python/session.py", PYTHON), ("javascript/session.js", JAVASCRIPT), ("bash/session.py", SHELL)];
+    SandboxConfig {
+        require: Some(Profile::Full),
+        network: Network::None,
+        system_root: None,
+        etc: vec!["alternatives".into(), "python3.11".into(), "matplotlibrc".into(), "fonts".into()],
+        support: support
+            .map(|(path, content)| SupportFile { path: path.into(), content: content.to_vec(), executable: false })
+            .to_vec(),
+        directories: Vec::new(),
+        workspace_dir: std::env::temp_dir().join(format!("greenroom-test-sessions-{}", std::process::id())),
+        disk: DiskLimits { bytes: 32 << 20, inodes: 1000 },
+        uid_first: 3_400_000,
+        uid_count: 4096,
+        max_sandboxes: 2,
+        max_sessions: 4,
+        ready_sandboxes: 0,
+    }
+}
+
+/// As `runtimes/*/runtime.toml` say.
+fn program(kind: PoolKind, limits: &Limits) -> Result<SessionProgram, String> {
+    let heap = format!("--max-old-space-size={}", limits.memory_bytes >> 20);
+    let argv = match kind {
+        PoolKind::PythonLts => vec!["/usr/bin/python3", "/opt/greenroom/python/session.py"],
+        PoolKind::NodeLts => {
+            vec!["/usr/bin/node", &heap, "--expose-internals", "--no-warnings", "/opt/greenroom/javascript/session.js"]
+        }
+        PoolKind::Shell => vec!["/usr/bin/python3", "-I", "-S", "/opt/greenroom/bash/session.py"],
+    };
+    let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp"), ("PWD", "/mnt/data"), ("LANG", "C.UTF-8")];
+    Ok(SessionProgram {
+        argv: argv.into_iter().map(str::to_owned).collect(),
+        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+    })
+}
+
+type Sessions = Arc<LocalSessions>;
+type Tested = Result<(), Failed>;
+type Test = fn(Sessions) -> std::pin::Pin<Box<dyn Future<Output = Tested> + Send>>;
+
+macro_rules! tests {
+    ($($name:ident),+ $(,)?) => { vec![$((stringify!($name), (|sessions| Box::pin($name(sessions))) as Test)),+] };
+}
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("runner") {
+        return greenroom_sandbox::runner_main();
+    }
+    let mut arguments = Arguments::from_args();
+    // One runner after the other: a machine with two cores has no more to give.
+    arguments.test_threads = Some(1);
+    let tests: Vec<(&'static str, Test)> = tests![
+        a_python_session_keeps_its_names_and_shows_the_last_expression,
+        output_belongs_to_the_cell_that_wrote_it,
+        a_traceback_has_the_cells_frames_and_none_of_ours,
+        python_runs_commands_and_magics,
+        python_cells_run_in_the_data_directory_without_input,
+        an_interrupt_ends_the_cell_and_keeps_the_session,
+        sys_exit_in_a_cell_keeps_the_session,
+        threads_forks_and_subprocesses_work_in_a_cell,
+        a_cell_that_spoils_its_streams_or_builtins_spoils_only_itself,
+        a_figure_is_a_picture_where_there_is_matplotlib,
+        output_and_values_are_cut_at_their_limits,
+        a_javascript_session_keeps_what_is_declared,
+        javascript_awaits_at_the_top_level,
+        a_javascript_error_has_its_stack_without_our_frames,
+        an_interrupted_javascript_cell_keeps_the_session,
+        what_runs_in_the_background_of_javascript_fails_without_the_session,
+        a_shell_session_keeps_files_and_directory_and_tells_exit_statuses,
+        a_program_is_launched_without_a_shell_and_takes_input,
+        a_command_that_takes_too_long_is_stopped_with_its_group_and_the_session_goes_on,
+        background_processes_do_not_keep_a_command_from_ending,
+        code_for_a_shell_and_commands_for_an_interpreter_are_refused,
+        files_come_and_go_under_their_names,
+        a_file_in_place_of_a_link_replaces_the_link,
+        what_a_cell_writes_is_seen_and_what_is_written_is_the_cells,
+        nothing_is_followed_that_leaves_the_session,
+        pipes_sockets_and_devices_are_refused_at_once,
+        a_sparse_file_is_not_read_and_a_full_disk_is_said,
+        names_of_every_kind_are_listed,
+        a_swap_of_link_and_file_never_shows_what_is_outside,
+        a_cell_out_of_memory_ends_the_session_and_says_so,
+        a_killed_interpreter_ends_the_session_and_says_how,
+        a_cell_that_heeds_no_interrupt_ends_with_its_session,
+        processor_time_is_limited_per_cell,
+        a_closed_conversation_ends_only_its_session,
+        a_forged_answer_fools_only_its_own_session,
+        a_flood_on_the_conversation_ends_the_session,
+        a_flood_of_output_does_not_grow_what_is_kept,
+        a_caller_that_goes_away_interrupts_its_cell,
+        background_output_blocks_nobody,
+        a_session_that_is_destroyed_in_a_call_ends_at_once,
+        a_program_that_does_not_start_says_why,
+        usage_is_counted,
+    ];
+    let trials = tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn run(test: Test) -> Tested {
+    let must_work = std::env::var_os("GREENROOM_MUST_WORK").is_some();
+    if !must_work && !["/usr/bin/python3", "/usr/bin/node"].iter().all(|program| Path::new(program).exists()) {
+        println!("skipped: python3 and node are not there");
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let local = match Local::start(config(), 2).await {
+            Ok(local) => local,
+            Err(reason) if !must_work => {
+                println!("skipped: {reason}");
+                return Ok(());
+            }
+            Err(reason) => return Err(reason.to_string().into()),
+        };
+        let sessions = Arc::new(LocalSessions::new(local.clone(), program));
+        let result = tokio::time::timeout(Duration::from_secs(60), test(sessions)).await;
+        local.shutdown().await;
+        result.map_err(|_| Failed::from("it hangs"))?
+    })
+}
+
+fn spec(kind: PoolKind) -> PoolSpec {
+    let mut spec = PoolSpec { kind, ..PoolSpec::new("test") };
+    spec.limits.execution_wall_ms = 20_000;
+    spec.limits.execution_cpu_ms = 20_000;
+    spec.limits.disk = DiskLimits { bytes: 32 << 20, inodes: 1000 };
+    spec
+}
+
+async fn session(sessions: &Sessions, kind: PoolKind) -> Result<Arc<Session>, Failed> {
+    made(sessions, &spec(kind)).await
+}
+
+async fn made(sessions: &Sessions, spec: &PoolSpec) -> Result<Arc<Session>, Failed> {
+    sessions.create(spec).await.map(Arc::new).map_err(|error| error.chain().into())
+}
+
+fn code(code: &str) -> CodeExecution {
+    CodeExecution { code: code.into(), ..CodeExecution::default() }
+}
+
+async fn cell(session: &Session, text: &str) -> Result<CodeResult, Failed> {
+    Ok(session.execute(code(text)).await?)
+}
+
+/// Executes a cell that must succeed: its value.
+async fn value(session: &Session, text: &str) -> Result<CellValue, Failed> {
+    let result = cell(session, text).await?;
+    if result.status == CellStatus::Succeeded { Ok(result.value) } else { Err(format!("{text}: {result:?}").into()) }
+}
+
+/// Executes a cell that must succeed: what it printed.
+async fn printed(session: &Session, text: &str) -> Result<String, Failed> {
+    let result = cell(session, text).await?;
+    if result.status == CellStatus::Succeeded { Ok(result.stdout) } else { Err(format!("{text}: {result:?}").into()) }
+}
+
+fn shown(text: &str) -> CellValue {
+    CellValue::Text(text.into())
+}
+
+async fn sh(session: &Session, line: &str) -> Result<ShellResult, Failed> {
+    Ok(session.run(command(ShellCommandKind::Line(line.into()))).await?)
+}
+
+fn command(command: ShellCommandKind) -> ShellCommand {
+    ShellCommand { command, stdin: String::new(), timeout_ms: None, output_chars: None }
+}
