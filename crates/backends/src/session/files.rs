@@ -1,18 +1,16 @@
 //! The files of a session, reached by descriptors alone: no path is ever looked up where a program could have put a link.
 
 mod beneath;
+mod held;
 mod reader;
 mod writer;
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io, os::fd::OwnedFd};
 
 use greenroom_core::{Blame, PathError, RelativePath};
 use rustix::io::Errno;
 
+use self::held::Holder;
 pub use self::{reader::FileReader, writer::FileWriter};
 
 /// The most that one file may have to be read or written, bytes: the contract's 128 MB.
@@ -24,8 +22,7 @@ pub const FILE_BYTES_MAX: u64 = 128 << 20;
 /// not opened. All of it happens on the threads for blocking work.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// `None` once the session has ended: a descriptor kept would keep its memory.
-    directory: Arc<Mutex<Option<Arc<OwnedFd>>>>,
+    holder: Holder,
     /// The owner of the session's files.
     uid: u32,
 }
@@ -135,12 +132,12 @@ impl FileError {
 
 impl Files {
     pub(super) fn new(directory: OwnedFd, uid: u32) -> Self {
-        Self { directory: Arc::new(Mutex::new(Some(Arc::new(directory)))), uid }
+        Self { holder: Holder::new(directory), uid }
     }
 
-    /// The session has ended. Operations that have begun end by themselves.
+    /// The session has ended, and with it what is read or written. An operation that has begun ends by itself.
     pub(super) fn close(&self) {
-        self.directory.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.holder.close();
     }
 
     /// What is in the directory `path` ("" is the session's own), sorted by directory and name; with all that is below it
@@ -169,7 +166,7 @@ impl Files {
     pub async fn read(&self, path: &str) -> Result<FileReader, FileError> {
         let path = RelativePath::new(path)?;
         let (file, info) = self.blocking(move |root| beneath::open(root, &path)).await?;
-        Ok(FileReader::new(file, info))
+        Ok(FileReader::new(self.holder.hold(file)?, info))
     }
 
     /// Begins a file that will stand at `path`, in place of what stands there, once [`FileWriter::finish`] was called; the
@@ -181,7 +178,7 @@ impl Files {
         let path = RelativePath::new(path)?;
         let uid = self.uid;
         let unfinished = self.blocking(move |root| beneath::Unfinished::create(root, &path, uid)).await?;
-        Ok(FileWriter::new(unfinished))
+        Ok(FileWriter::new(self.holder.hold(unfinished)?))
     }
 
     /// Writes a whole file: [`Files::create`], its bytes, and [`FileWriter::finish`].
@@ -207,8 +204,7 @@ impl Files {
         &self,
         work: impl FnOnce(&OwnedFd) -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, FileError> {
-        let directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let directory = directory.ok_or(FileError::Ended)?;
+        let directory = self.holder.directory()?;
         on_blocking_thread(move || work(&directory)).await
     }
 }

@@ -278,7 +278,8 @@ impl Keeper {
 
     async fn kill(&self) -> Over {
         let end = self.handle.close().await;
-        Over::Ended(if end.exit.is_some() || end.usage.out_of_memory { reason_of(&end) } else { EndReason::Signalled(KILL) })
+        // Where it has an exit, it was quicker than we.
+        Over::Ended(if end.exit.is_some() { reason_of(&end) } else { EndReason::Signalled(KILL) })
     }
 }
 

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use greenroom_backends::{CellStatus, CodeExecution, Local, LocalSessions, Session, SessionError, SessionProgram};
+use greenroom_backends::{CellStatus, CodeExecution, FileError, Local, LocalSessions, Session, SessionError, SessionProgram};
 use greenroom_pool::{
     Backend, EndReason,
     PoolKind::{NodeLts, PythonLts, Shell},
@@ -173,12 +173,19 @@ pub async fn a_session_that_is_destroyed_in_a_call_ends_at_once(sessions: Sessio
     let call = tokio::spawn(async move { caller.execute(code("while True: pass")).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let files = python.files().clone();
+    files.write("half", vec![1; 1 << 20]).await?;
+    let mut reader = files.read("half").await?;
+    let mut writer = files.create("other").await?;
+    assert!(reader.next().await?.is_some());
     let begun = Instant::now();
     let usage = sessions.destroy(python).await;
     assert!(begun.elapsed() < Duration::from_secs(3));
     assert!(matches!(call.await?, Err(SessionError::Gone)));
     assert!(usage.cpu_us > 100_000 && usage.executions == 1, "{usage:?}");
-    assert!(matches!(files.stat("x").await, Err(greenroom_backends::FileError::Ended)));
+    // Of its files nothing is held either, by however slow a client.
+    assert!(matches!(files.stat("x").await, Err(FileError::Ended)));
+    assert!(matches!(reader.next().await, Err(FileError::Ended)));
+    assert!(matches!(writer.write(vec![1]).await, Err(FileError::Ended)));
     Ok(())
 }
 

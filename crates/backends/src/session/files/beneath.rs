@@ -159,7 +159,7 @@ impl Unfinished {
     }
 
     /// Gives it its name, in place of whatever has it: a link is replaced, not followed.
-    pub(super) fn name(self) -> Result<FileInfo, FileError> {
+    pub(super) fn name(&self) -> Result<FileInfo, FileError> {
         let name = self.path.file_name();
         match self.link(name) {
             Err(Errno::EXIST) => self.replace(name)?,

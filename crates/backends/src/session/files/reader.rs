@@ -1,6 +1,6 @@
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::os::fd::OwnedFd;
 
-use super::{FileError, FileInfo, on_blocking_thread};
+use super::{FileError, FileInfo, held::Held, on_blocking_thread};
 
 /// How much is read at once.
 const CHUNK_BYTES: u64 = 256 * 1024;
@@ -8,14 +8,14 @@ const CHUNK_BYTES: u64 = 256 * 1024;
 /// An open file of a session, read piece by piece.
 #[derive(Debug)]
 pub struct FileReader {
-    file: Arc<OwnedFd>,
+    file: Held<OwnedFd>,
     info: FileInfo,
     offset: u64,
 }
 
 impl FileReader {
-    pub(super) fn new(file: OwnedFd, info: FileInfo) -> Self {
-        Self { file: Arc::new(file), info, offset: 0 }
+    pub(super) fn new(file: Held<OwnedFd>, info: FileInfo) -> Self {
+        Self { file, info, offset: 0 }
     }
 
     /// What it is; `size` is how many bytes [`FileReader::next`] gives in all.
@@ -26,13 +26,13 @@ impl FileReader {
     /// The next piece; `None` behind the last.
     ///
     /// # Errors
-    /// [`FileError::Changed`] where the program has made the file shorter meanwhile.
+    /// [`FileError::Changed`] where the program has made the file shorter meanwhile, [`FileError::Ended`] with the session.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, FileError> {
         let wanted = (self.info.size - self.offset).min(CHUNK_BYTES);
         if wanted == 0 {
             return Ok(None);
         }
-        let (file, offset) = (Arc::clone(&self.file), self.offset);
+        let (file, offset) = (self.file.get()?, self.offset);
         let piece = on_blocking_thread(move || {
             let mut piece = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0));
             // Read, never mapped: a mapped file that is cut short is a SIGBUS.

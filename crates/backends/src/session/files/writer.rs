@@ -1,15 +1,15 @@
-use super::{FILE_BYTES_MAX, FileError, FileInfo, beneath::Unfinished, on_blocking_thread};
+use super::{FILE_BYTES_MAX, FileError, FileInfo, beneath::Unfinished, held::Held, on_blocking_thread};
 
 /// A file of a session that is being written. Dropped before [`FileWriter::finish`], nothing is left of it.
 #[derive(Debug)]
 pub struct FileWriter {
     /// `None` after a write that failed.
-    unfinished: Option<Unfinished>,
+    unfinished: Option<Held<Unfinished>>,
     written: u64,
 }
 
 impl FileWriter {
-    pub(super) fn new(unfinished: Unfinished) -> Self {
+    pub(super) fn new(unfinished: Held<Unfinished>) -> Self {
         Self { unfinished: Some(unfinished), written: 0 }
     }
 
@@ -18,12 +18,13 @@ impl FileWriter {
     /// # Errors
     /// [`FileError::TooLarge`], [`FileError::Full`]; after any error the file is given up.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]> + Send + 'static) -> Result<(), FileError> {
-        let unfinished = self.unfinished.take().ok_or(FileError::Changed)?;
+        let held = self.unfinished.take().ok_or(FileError::Changed)?;
+        let unfinished = held.get()?;
         self.written += bytes.as_ref().len() as u64;
         if self.written > FILE_BYTES_MAX {
             return Err(FileError::TooLarge);
         }
-        let unfinished = on_blocking_thread(move || {
+        on_blocking_thread(move || {
             let mut left = bytes.as_ref();
             while !left.is_empty() {
                 match rustix::io::write(&unfinished.file, left) {
@@ -32,10 +33,10 @@ impl FileWriter {
                     Err(errno) => return Err(FileError::new("write", errno)),
                 }
             }
-            Ok(unfinished)
+            Ok(())
         })
         .await?;
-        self.unfinished = Some(unfinished);
+        self.unfinished = Some(held);
         Ok(())
     }
 
@@ -44,7 +45,7 @@ impl FileWriter {
     /// # Errors
     /// [`FileError`]; then nothing is left of it.
     pub async fn finish(self) -> Result<FileInfo, FileError> {
-        let unfinished = self.unfinished.ok_or(FileError::Changed)?;
+        let unfinished = self.unfinished.ok_or(FileError::Changed)?.get()?;
         on_blocking_thread(move || unfinished.name()).await
     }
 }
