@@ -1,17 +1,24 @@
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use http::HeaderMap;
 
 use crate::{
     credential::Credential,
+    issuer::{Audiences, Issuer, check_token},
     key::{ApiKey, KeyRefusal, KeyStore},
+    limits::{InHand, Limiter, SubjectLimits},
+    local::{LOCAL_OBJECT, LocalIssuer},
     permission::{Grants, Permission, Target},
     refusal::Refusal,
+    roles::{self, RoleRule},
     subject::Subject,
 };
+
+/// A key's last use is noted to the minute: a write for every request would cost more than the request.
+const LAST_USE_S: u64 = 60;
 
 /// Who was let in. Keep it as long as the request is served: it counts among its subject's requests in hand.
 #[derive(Debug)]
@@ -19,6 +26,7 @@ pub struct Admitted {
     /// Who.
     pub subject: Subject,
     grants: Grants,
+    _in_hand: Option<InHand>,
 }
 
 impl Admitted {
@@ -28,31 +36,57 @@ impl Admitted {
     }
 }
 
+/// What a guard takes, and how much of it. With neither keys nor issuers it lets everybody in, whatever they send.
+#[derive(Default)]
+pub struct GuardConfig {
+    /// Where API keys are kept, if they are taken.
+    pub keys: Option<Arc<dyn KeyStore>>,
+    /// Whose tokens are taken.
+    pub issuers: Vec<Issuer>,
+    /// The issuer of this machine, if there is one. Its tokens are taken, and those of its own object may do everything.
+    pub local: Option<Arc<LocalIssuer>>,
+    /// For which services tokens may be.
+    pub audiences: Audiences,
+    /// What the holders of tokens may do.
+    pub roles: Vec<RoleRule>,
+    /// How much one subject may do.
+    pub limits: Option<SubjectLimits>,
+}
+
 /// The guard at every route. Cheap to clone.
 #[derive(Clone)]
 pub struct Guard {
     inner: Arc<Inner>,
 }
 
-#[derive(Default)]
 struct Inner {
-    keys: Option<Arc<dyn KeyStore>>,
+    config: GuardConfig,
+    limiter: Option<Limiter>,
 }
 
 impl Guard {
-    /// Lets everybody in, whatever they send: for loopback addresses.
-    pub fn open() -> Self {
-        Self { inner: Arc::default() }
+    /// One that takes what this says.
+    pub fn new(mut config: GuardConfig) -> Self {
+        if let Some(local) = &config.local {
+            config.issuers.push(local.trusted());
+        }
+        let limiter = config.limits.map(Limiter::new);
+        Self { inner: Arc::new(Inner { config, limiter }) }
     }
 
-    /// Takes API keys of this store.
-    pub fn keys(store: Arc<dyn KeyStore>) -> Self {
-        Self { inner: Arc::new(Inner { keys: Some(store) }) }
+    /// One that lets everybody in, whatever they send: for loopback addresses.
+    pub fn open() -> Self {
+        Self::new(GuardConfig::default())
     }
 
     /// Whether it asks who somebody is.
     pub fn asks(&self) -> bool {
-        self.inner.keys.is_some()
+        self.inner.config.keys.is_some() || !self.inner.config.issuers.is_empty()
+    }
+
+    /// The issuer of this machine, if there is one.
+    pub fn local(&self) -> Option<&Arc<LocalIssuer>> {
+        self.inner.config.local.as_ref()
     }
 
     /// Whether who sends these headers may do this. A refusal has been logged in full.
@@ -66,36 +100,52 @@ impl Guard {
     }
 
     async fn decide(&self, headers: &HeaderMap, permission: Permission, target: Target<'_>) -> Result<Admitted, Refusal> {
-        if !self.asks() {
-            return Ok(Admitted { subject: Subject::Anonymous, grants: Grants::all() });
-        }
-        let (subject, grants) = match Credential::of(headers)? {
-            Credential::None => return Err(Refusal::NoCredential),
-            Credential::Key(key) => self.of_key(key).await?,
-            Credential::Bearer(_) => return Err(Refusal::TokensNotTaken),
+        let (subject, grants) = if self.asks() {
+            match Credential::of(headers)? {
+                Credential::None => return Err(Refusal::NoCredential),
+                Credential::Key(key) => self.of_key(key).await?,
+                Credential::Bearer(token) => self.of_token(token, permission).await?,
+            }
+        } else {
+            (Subject::Anonymous, Grants::all())
         };
         if !grants.allow(permission, target) {
             return Err(Refusal::Forbidden { subject: subject.to_string(), permission, target: target.to_string() });
         }
-        Ok(Admitted { subject, grants })
+        let in_hand = self.inner.limiter.as_ref().map(|limiter| limiter.take(&subject)).transpose()?.flatten();
+        Ok(Admitted { subject, grants, _in_hand: in_hand })
     }
 
     async fn of_key(&self, text: &str) -> Result<(Subject, Grants), Refusal> {
-        let Some(store) = &self.inner.keys else { return Err(Refusal::KeysNotTaken) };
+        let Some(store) = &self.inner.config.keys else { return Err(Refusal::KeysNotTaken) };
         let key = ApiKey::parse(text).map_err(|_| KeyRefusal::Malformed)?;
-        let record = store.find(key.id()).await.map_err(|error| Refusal::Store { reason: error.to_string() })?;
-        key.verify(record.as_ref())?;
-        // Verified, so there is one.
-        let Some(record) = record else { return Err(KeyRefusal::Malformed.into()) };
-        let now_s = now_s();
-        // To the minute: a write for every request would cost more than the request.
-        if record.last_used_at_s.is_none_or(|last| now_s.saturating_sub(last) >= 60) {
+        let found = store.of_secret(key.hash()).await.map_err(|error| Refusal::Store { reason: error.to_string() })?;
+        let record = key.verify(found)?;
+        let now_s = now().as_secs();
+        if record.last_used_at_s.is_none_or(|last| now_s.saturating_sub(last) >= LAST_USE_S) {
             store.used(key.id(), now_s);
         }
         Ok((Subject::Key { id: record.id, name: record.name }, record.grants))
     }
+
+    async fn of_token(&self, token: &str, permission: Permission) -> Result<(Subject, Grants), Refusal> {
+        let config = &self.inner.config;
+        if config.issuers.is_empty() {
+            return Err(Refusal::TokensNotTaken);
+        }
+        let (claims, issuer) = check_token(token, &config.issuers, &config.audiences, permission, now()).await?;
+        let subject = roles::subject(&claims, issuer.realm())?;
+        // Asked of the issuer's name: an object of this id in another's tenant is somebody else.
+        let is_this_machine = config.local.as_ref().is_some_and(|local| local.name() == issuer.name())
+            && matches!(&subject, Subject::Principal { id, .. } if id == LOCAL_OBJECT);
+        let grants = if is_this_machine { Grants::all() } else { roles::grants(&config.roles, &claims)? };
+        Ok((subject, grants))
+    }
 }
 
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,8 +58,8 @@ pub enum KeyRefusal {
     /// Not even like a key.
     #[error("the API key is malformed")]
     Malformed,
-    /// No record has this id.
-    #[error("there is no API key {id}")]
+    /// No record has this secret and this id.
+    #[error("no API key {id} has this secret")]
     Unknown {
         /// Which.
         id: String,
@@ -128,11 +128,11 @@ impl ApiKey {
         }
     }
 
-    /// Whether it is the one that the record, if there is any, was made of. How long this takes says nothing about the secret.
+    /// The record, if it was made of this key and still counts. How long this takes says nothing about the secret.
     ///
     /// # Errors
     /// The check that failed.
-    pub fn verify(&self, record: Option<&KeyRecord>) -> Result<(), KeyRefusal> {
+    pub fn verify(&self, record: Option<KeyRecord>) -> Result<KeyRecord, KeyRefusal> {
         let Some(record) = record.filter(|record| record.id == self.id) else {
             return Err(KeyRefusal::Unknown { id: self.id.clone() });
         };
@@ -140,12 +140,13 @@ impl ApiKey {
             return Err(KeyRefusal::Wrong { id: self.id.clone() });
         }
         if record.revoked_at_s.is_some() {
-            return Err(KeyRefusal::Revoked { id: self.id.clone(), name: record.name.clone() });
+            return Err(KeyRefusal::Revoked { id: self.id.clone(), name: record.name });
         }
-        Ok(())
+        Ok(record)
     }
 
-    fn hash(&self) -> [u8; 32] {
+    /// What its record is found by.
+    pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.secret).into()
     }
 }
@@ -169,8 +170,8 @@ pub type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, KeyStoreError>> +
 
 /// Where records are kept. What another process writes there (`greenroom keys`) is seen by the next call.
 pub trait KeyStore: Send + Sync {
-    /// The record of this id.
-    fn find<'a>(&'a self, id: &'a str) -> Stored<'a, Option<KeyRecord>>;
+    /// The record with the secret of this SHA-256, also if it is revoked.
+    fn of_secret(&self, secret_sha256: [u8; 32]) -> Stored<'_, Option<KeyRecord>>;
 
     /// Notes that the key of this id was used. Nobody waits for it, and one that is lost is only imprecise.
     fn used(&self, id: &str, now_s: u64);
@@ -185,7 +186,7 @@ mod tests {
         let key = ApiKey::new().unwrap();
         let read = ApiKey::parse(&key.reveal()).unwrap();
         assert_eq!(read, key);
-        assert_eq!(read.verify(Some(&key.record("n", Grants::all(), 7))), Ok(()));
+        assert_eq!(read.verify(Some(key.record("n", Grants::all(), 7))), Ok(key.record("n", Grants::all(), 7)));
     }
 
     #[test]
@@ -205,7 +206,7 @@ mod tests {
         for byte in [0, SECRET_BYTES - 1] {
             let mut wrong = key.clone();
             wrong.secret[byte] ^= 1;
-            assert_eq!(wrong.verify(Some(&record)), Err(KeyRefusal::Wrong { id: key.id.clone() }));
+            assert_eq!(wrong.verify(Some(record.clone())), Err(KeyRefusal::Wrong { id: key.id.clone() }));
         }
     }
 
@@ -213,17 +214,17 @@ mod tests {
     fn an_unknown_key_is_refused_and_so_is_another_ones_record() {
         let (key, other) = (ApiKey::new().unwrap(), ApiKey::new().unwrap());
         assert_eq!(key.verify(None), Err(KeyRefusal::Unknown { id: key.id.clone() }));
-        assert_eq!(key.verify(Some(&other.record("n", Grants::all(), 7))), Err(KeyRefusal::Unknown { id: key.id.clone() }));
+        assert_eq!(key.verify(Some(other.record("n", Grants::all(), 7))), Err(KeyRefusal::Unknown { id: key.id.clone() }));
     }
 
     #[test]
     fn a_revoked_key_is_refused_only_to_who_has_its_secret() {
         let key = ApiKey::new().unwrap();
         let revoked = KeyRecord { revoked_at_s: Some(9), ..key.record("n", Grants::all(), 7) };
-        assert_eq!(key.verify(Some(&revoked)), Err(KeyRefusal::Revoked { id: key.id.clone(), name: "n".to_owned() }));
+        assert_eq!(key.verify(Some(revoked.clone())), Err(KeyRefusal::Revoked { id: key.id.clone(), name: "n".to_owned() }));
         let mut wrong = key.clone();
         wrong.secret[0] ^= 1;
-        assert_eq!(wrong.verify(Some(&revoked)), Err(KeyRefusal::Wrong { id: key.id.clone() }));
+        assert_eq!(wrong.verify(Some(revoked.clone())), Err(KeyRefusal::Wrong { id: key.id.clone() }));
     }
 
     #[test]

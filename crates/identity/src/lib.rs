@@ -11,16 +11,44 @@
 //! Architecture invariant: no routes, no sandboxes; nothing of a request is trusted but its credential.
 #![forbid(unsafe_code)]
 
+mod certificate;
 mod credential;
+mod fetch;
 mod guard;
+mod issuer;
+mod jwk;
+mod jwks;
 mod key;
+mod limits;
+mod local;
+mod managed;
 mod permission;
 mod refusal;
+mod roles;
+mod secret;
 mod subject;
+mod token;
 
+pub use certificate::{Certificate, CertificateError};
 pub use credential::Credential;
-pub use guard::{Admitted, Guard};
-pub use key::{ApiKey, KEY_PREFIX, KeyRecord, KeyRefusal, KeyStore, KeyStoreError, MalformedKey};
+pub use fetch::{FetchError, KeysAt};
+pub use guard::{Admitted, Guard, GuardConfig};
+pub use issuer::{Audiences, Issuer, MANAGEMENT_AUDIENCES, SESSION_AUDIENCES};
+pub use jwks::KeyTimes;
+pub use key::{ApiKey, KEY_PREFIX, KeyRecord, KeyRefusal, KeyStore, KeyStoreError, MalformedKey, Stored};
+pub use limits::SubjectLimits;
+pub use local::{LOCAL_APPLICATION, LOCAL_OBJECT, LOCAL_TENANT, LocalIssuer, LocalIssuerError, Minted};
+pub use managed::{ManagedForm, ManagedRefusal};
 pub use permission::{Grant, Grants, Permission, Pools, Target};
 pub use refusal::Refusal;
+pub use roles::{RoleClaim, RoleRule};
+pub use secret::SecretError;
 pub use subject::Subject;
+pub use token::TokenRefusal;
+
+/// Makes `ring` the process's cryptography for TLS. More than once is as good as once.
+pub fn install_crypto() {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::trace!("the cryptography for TLS is chosen already");
+    }
+}

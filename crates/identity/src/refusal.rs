@@ -1,4 +1,4 @@
-use crate::{key::KeyRefusal, permission::Permission};
+use crate::{key::KeyRefusal, permission::Permission, token::TokenRefusal};
 
 /// Why a request is not served. Displayed in full: for the log. What the caller may know is [`Refusal::said`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,9 @@ pub enum Refusal {
     /// A key that does not hold.
     #[error(transparent)]
     Key(#[from] KeyRefusal),
+    /// A token that does not hold.
+    #[error(transparent)]
+    Token(#[from] TokenRefusal),
     /// Known, and not allowed to do this.
     #[error("{subject} may not {permission} {target}")]
     Forbidden {
@@ -53,6 +56,12 @@ pub enum Refusal {
         /// How many.
         concurrent: u32,
     },
+    /// The issuer's keys cannot be had.
+    #[error("{reason}")]
+    IssuerUnavailable {
+        /// What is missing.
+        reason: String,
+    },
     /// Our own store of keys fails.
     #[error("the store of keys fails: {reason}")]
     Store {
@@ -71,10 +80,11 @@ impl Refusal {
             | Refusal::CredentialTooLong { .. }
             | Refusal::KeysNotTaken
             | Refusal::TokensNotTaken
-            | Refusal::Key(_) => 401,
+            | Refusal::Key(_)
+            | Refusal::Token(_) => 401,
             Refusal::Forbidden { .. } => 403,
             Refusal::TooFast { .. } | Refusal::TooManyAtOnce { .. } => 429,
-            Refusal::Store { .. } => 503,
+            Refusal::Store { .. } | Refusal::IssuerUnavailable { .. } => 503,
         }
     }
 
@@ -86,9 +96,10 @@ impl Refusal {
             Refusal::UnknownScheme | Refusal::CredentialTooLong { .. } => "CredentialInvalid",
             Refusal::KeysNotTaken | Refusal::TokensNotTaken => "CredentialNotTaken",
             Refusal::Key(_) => "KeyInvalid",
+            Refusal::Token(_) => "TokenInvalid",
             Refusal::Forbidden { .. } => "Forbidden",
             Refusal::TooFast { .. } | Refusal::TooManyAtOnce { .. } => "TooManyRequests",
-            Refusal::Store { .. } => "IdentityUnavailable",
+            Refusal::Store { .. } | Refusal::IssuerUnavailable { .. } => "IdentityUnavailable",
         }
     }
 
@@ -101,12 +112,14 @@ impl Refusal {
             Refusal::TooManyAtOnce { concurrent, .. } => {
                 format!("you have {concurrent} requests in hand already; wait for one to end")
             }
-            Refusal::Store { .. } => "who you are cannot be found out at present; try again".to_owned(),
+            Refusal::Store { .. } | Refusal::IssuerUnavailable { .. } => {
+                "who you are cannot be found out at present; try again".to_owned()
+            }
             plain => plain.to_string(),
         }
     }
 
-    /// The `WWW-Authenticate` header of a 401 (RFC 9110, section 11.6.1; RFC 6750, section 3).
+    /// The `WWW-Authenticate` header of a 401 or a 403 (RFC 9110, section 11.6.1; RFC 6750, section 3).
     pub fn www_authenticate(&self) -> Option<String> {
         match self {
             // RFC 6750: who sent nothing is told the scheme, and no error.
@@ -123,7 +136,7 @@ impl Refusal {
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
             Refusal::TooFast { retry_after_s, .. } => Some(*retry_after_s),
-            Refusal::TooManyAtOnce { .. } | Refusal::Store { .. } => Some(1),
+            Refusal::TooManyAtOnce { .. } | Refusal::Store { .. } | Refusal::IssuerUnavailable { .. } => Some(1),
             _ => None,
         }
     }

@@ -21,6 +21,7 @@ use std::{
         atomic::{AtomicI64, Ordering},
         mpsc,
     },
+    thread::JoinHandle,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -37,14 +38,38 @@ pub const FILE: &str = "greenroom.db";
 /// What the writer thread does, one after another.
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// A handle on the store. Cheap to clone; the last one that goes ends the writer when it has done what was sent.
+/// A handle on the store. Cheap to clone; the last one that goes waits until what was sent is done and the file is closed.
 #[derive(Clone, Debug)]
 pub struct Store {
-    work: mpsc::Sender<Work>,
+    writer: Arc<Writer>,
     last_usage: Arc<AtomicI64>,
     path: Option<Arc<PathBuf>>,
-    /// Held by the server that owns the sessions of the file.
-    _lock: Option<Arc<Lock>>,
+}
+
+/// The thread that has the connection.
+#[derive(Debug)]
+struct Writer {
+    /// Taken when the thread is to end.
+    work: Option<mpsc::Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    fn send(&self, work: Work) -> Result<(), StoreError> {
+        let queue = self.work.as_ref().ok_or(StoreError::Gone)?;
+        queue.send(work).map_err(|_| StoreError::Gone)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.work = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's thread panicked");
+        }
+    }
 }
 
 impl Store {
@@ -56,8 +81,7 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         open::make_directory(directory)?;
         let lock = Lock::take(directory)?;
-        let store = Self::start(open::file(directory)?, Some(directory.join(FILE)), Some(lock))?;
-        Ok(store)
+        Self::start(open::file(directory)?, Some(directory.join(FILE)), Some(lock))
     }
 
     /// The store beside a server that may be running: for a command that lists or changes keys. Touches nobody's sessions. Blocks.
@@ -83,16 +107,23 @@ impl Store {
         }
         let last_usage = usage::last_id(&connection).map_err(|error| StoreError::of_file(&named, error))?;
         let (work, queue) = mpsc::channel::<Work>();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .stack_size(256 * 1024)
             .spawn(move || {
                 while let Ok(work) = queue.recv() {
                     work(&mut connection);
                 }
+                // The next server may have the file when nothing of ours writes to it any more.
+                drop(connection);
+                drop(lock);
             })
             .map_err(StoreError::Thread)?;
-        Ok(Self { work, last_usage: Arc::new(AtomicI64::new(last_usage)), path: path.map(Arc::new), _lock: lock.map(Arc::new) })
+        Ok(Self {
+            writer: Arc::new(Writer { work: Some(work), thread: Some(thread) }),
+            last_usage: Arc::new(AtomicI64::new(last_usage)),
+            path: path.map(Arc::new),
+        })
     }
 
     /// Returns when everything sent before is done.
@@ -109,7 +140,7 @@ impl Store {
             // Whoever asked may be gone; what was asked for is done all the same.
             drop(answer.send(work(connection)));
         });
-        self.work.send(work).map_err(|_| StoreError::Gone)?;
+        self.writer.send(work)?;
         answered.await.map_err(|_| StoreError::Gone)?.map_err(StoreError::Sql)
     }
 
@@ -134,7 +165,7 @@ impl Store {
                 tracing::error!(%error, "{what} could not be stored");
             }
         });
-        if self.work.send(work).is_err() {
+        if self.writer.send(work).is_err() {
             tracing::error!("{what} could not be stored: the store's thread is gone");
         }
     }
