@@ -10,19 +10,40 @@ use anyhow::{Context, bail};
 use greenroom_wire::piston;
 use toml::{Table, Value};
 
-use crate::{commands::Flag, settings::Settings};
+use crate::{
+    commands::Flag,
+    settings::{POOL_KEYS, Settings},
+};
 
 /// The embedded defaults.
 const DEFAULTS: &str = include_str!("../config.default.toml");
 /// The file that is read if it exists and none is named.
 const SYSTEM_FILE: &str = "/etc/greenroom/config.toml";
-/// The one table whose keys are the operator's (languages).
-const OPEN_TABLE: &str = "limits.languages";
+/// The tables whose keys are the operator's, and what these may hold.
+const OPEN_TABLES: [OpenTable; 2] = [
+    OpenTable { name: "limits.languages", settings: &OVERRIDABLE, what: "is no limit of a language" },
+    OpenTable { name: "pools", settings: &POOL_KEYS, what: "is no setting of a pool" },
+];
 /// What may be said of a language there.
 const OVERRIDABLE: [&str; 11] = [
     "processes", "open_files", "file_size_bytes", "output_bytes", "cpu_milli", "compile_wall_ms", "run_wall_ms", "compile_cpu_ms",
     "run_cpu_ms", "compile_memory_bytes", "run_memory_bytes",
 ];
+
+struct OpenTable {
+    name: &'static str,
+    settings: &'static [&'static str],
+    what: &'static str,
+}
+
+/// A key below an open table: the table, the operator's name (which may hold dots, as `c#.net`) and the setting.
+fn opened(key: &str) -> Option<(&'static OpenTable, &str, &str)> {
+    OPEN_TABLES.iter().find_map(|table| {
+        let rest = key.strip_prefix(table.name)?.strip_prefix('.')?;
+        let (name, setting) = rest.rsplit_once('.').unwrap_or((rest, ""));
+        Some((table, name, setting))
+    })
+}
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,12 +134,10 @@ impl Layers {
     }
 
     fn put(&mut self, key: &str, value: Value, origin: Origin) -> anyhow::Result<()> {
-        let of_language = key.strip_prefix(OPEN_TABLE).and_then(|rest| rest.strip_prefix('.'));
-        if let Some(of_language) = of_language {
-            let (language, limit) = of_language.rsplit_once('.').unwrap_or((of_language, ""));
-            if !OVERRIDABLE.contains(&limit) {
-                let near = nearest(limit, OVERRIDABLE).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-                bail!("unknown setting {key:?}: {limit:?} is no limit of a language ({language}){near}");
+        if let Some((table, name, setting)) = opened(key) {
+            if !table.settings.contains(&setting) {
+                let near = nearest(setting, table.settings.iter().copied()).map(|near| format!("; did you mean {near:?}?"));
+                bail!("unknown setting {key:?}: {setting:?} {} ({name}){}", table.what, near.unwrap_or_default());
             }
         } else if origin != Origin::Default && !self.values.contains_key(key) {
             if self.values.keys().any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'))) {
@@ -228,7 +247,7 @@ impl Layers {
                 ("compile_memory_bytes", of.compile_memory_limit),
                 ("run_memory_bytes", of.run_memory_limit),
             ] {
-                set(&format!("{OPEN_TABLE}.{language}.{key}"), value.map(integer), "PISTON_LIMIT_OVERRIDES")?;
+                set(&format!("limits.languages.{language}.{key}"), value.map(integer), "PISTON_LIMIT_OVERRIDES")?;
             }
         }
         Ok(given.ignored.iter().map(|ignored| format!("{} is ignored: {}", ignored.variable, ignored.reason)).collect())
@@ -238,11 +257,8 @@ impl Layers {
     fn table(&self) -> Table {
         let mut root = Table::new();
         for (key, (value, _)) in &self.values {
-            let mut parts: Vec<&str> = match key.strip_prefix(OPEN_TABLE).and_then(|rest| rest.strip_prefix('.')) {
-                // A language's name may hold dots (`c#.net`): the last one parts it from the limit's name.
-                Some(rest) => {
-                    ["limits", "languages"].into_iter().chain(rest.rsplit_once('.').map_or([rest, ""], |(a, b)| [a, b])).collect()
-                }
+            let mut parts: Vec<&str> = match opened(key) {
+                Some((table, name, setting)) => table.name.split('.').chain([name, setting]).collect(),
                 None => key.split('.').collect(),
             };
             let last = parts.pop().unwrap_or_default();

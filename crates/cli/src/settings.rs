@@ -1,5 +1,6 @@
 //! The settings, typed and checked.
 
+mod pools;
 mod raw;
 
 use std::{
@@ -14,6 +15,7 @@ use greenroom_gateway::GatewayConfig;
 use greenroom_runtimes::{Catalogue, DiscoverOptions, Elevation};
 use greenroom_sandbox::{Network, SandboxConfig, SharedDirectory, SupportFile};
 
+pub use self::pools::{POOL_KEYS, PoolSettings, new_pool};
 use self::raw::{Raw, RawOverrides};
 
 /// A setting that cannot be.
@@ -78,6 +80,8 @@ pub struct Settings {
     pub precompiled_headers: bool,
     /// The gateway's part.
     pub gateway: GatewayConfig,
+    /// The pools that the configuration names.
+    pub pools: BTreeMap<String, PoolSettings>,
     /// Log filter directives.
     pub log_level: String,
     /// Log format.
@@ -250,6 +254,9 @@ impl Settings {
             package_admin: raw.packages.admin.or_else(|| listen.ip().is_loopback()),
             drain_timeout: Duration::from_millis(raw.admission.drain_ms),
         };
+        for (name, pool) in &raw.pools {
+            pool.check(name)?;
+        }
         check_log_level(&raw.log.level)?;
         let log_format = match raw.log.format.as_str() {
             "text" => LogFormat::Text,
@@ -261,6 +268,7 @@ impl Settings {
             data_dir: if raw.data_dir == "auto" { default_data_dir() } else { raw.data_dir.into() },
             precompiled_headers: raw.compile.precompiled_headers,
             gateway,
+            pools: raw.pools,
             log_level: raw.log.level,
             log_format,
             require,

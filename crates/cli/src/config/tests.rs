@@ -174,3 +174,31 @@ fn a_port_counts_only_beside_a_variable_of_pistons() {
     assert_eq!(listen(&[("PORT", "3000")]), "127.0.0.1:2000");
     assert_eq!(listen(&[("PORT", "3000"), ("PISTON_RUN_TIMEOUT", "2000")]), "0.0.0.0:3000");
 }
+
+#[test]
+fn pools_are_configured_by_name_and_what_is_wrong_with_one_is_named() {
+    let file = "[pools.fast]\nkind = \"NodeLTS\"\nmax_sessions = 1\ncooldown_s = 5\n[pools.default]\nmax_alive_s = 60\n";
+    let loaded = with(file, &[], &[("pools.fast.disk_bytes", "2000000")]).unwrap();
+    let of = |name: &str| loaded.settings.pools[name].apply(crate::settings::new_pool(name)).unwrap();
+    let fast = of("fast");
+    assert_eq!((fast.kind.as_str(), fast.max_sessions, fast.ready_sessions), ("NodeLTS", 1, 1));
+    assert_eq!((fast.lifecycle, fast.limits.disk.bytes), (greenroom_pool::Lifecycle::Timed { cooldown_s: 5 }, 2_000_000));
+    assert_eq!(of("default").lifecycle, greenroom_pool::Lifecycle::OnContainerExit { max_alive_s: 60 });
+    for (file, says) in [
+        ("[pools.fast]\nmax_session = 1\n", "did you mean \"max_sessions\"?"),
+        ("[pools]\nfast = 1\n", "is no setting of a pool"),
+        (
+            "[pools.fast]\nmax_sessions = 0\n",
+            "pools.fast.max_sessions 0 is not in the allowed range, 1 to 10000 (from file g.toml)",
+        ),
+        ("[pools.fast]\ndisk_bytes = 1\n", "pools.fast.disk_bytes 1 is not in the allowed range"),
+        ("[pools.fast]\nready_sessions = 11\n", "pools.fast.ready_sessions 11 is not in the allowed range, 0 to max_sessions (10)"),
+        ("[pools.fast]\ncooldown_s = 1\nmax_alive_s = 1\n", "pools.fast.cooldown_s"),
+        ("[pools.Fast]\nmax_sessions = 1\n", "pools.Fast"),
+        ("[pools.fast]\nkind = \"Ruby\"\n", "pools.fast.kind"),
+        ("[pools.fast]\nkind = \"Shell\"\nwarm = [\"x\"]\n", "pools.fast.warm"),
+    ] {
+        let error = format!("{:#}", with(file, &[], &[]).err().unwrap());
+        assert!(error.contains(says), "{file}: {error}");
+    }
+}

@@ -6,6 +6,8 @@ use greenroom_core::DiskLimits;
 use greenroom_gateway::LimitOverrides;
 use serde::Deserialize;
 
+use super::PoolSettings;
+
 /// A value, or `"auto"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "expected a value of the right type, or \"auto\"")]
@@ -41,6 +43,8 @@ pub struct Raw {
     pub compile: RawCompile,
     pub http: RawHttp,
     pub packages: RawPackages,
+    #[serde(default)]
+    pub pools: BTreeMap<String, PoolSettings>,
     pub log: RawLog,
 }
 
