@@ -9,6 +9,7 @@ mod output;
 mod run;
 mod runtimes;
 mod serve;
+mod sessions;
 mod settings;
 mod start;
 

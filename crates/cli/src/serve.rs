@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{ahead::Ahead, config::Loaded, output::say, start};
+use crate::{ahead::Ahead, config::Loaded, output::say, sessions, start};
 
 /// Serves until it is told to stop; drains; leaves nothing behind.
 pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
@@ -25,6 +25,9 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         Err(error) => return Err(cannot_listen(settings.listen, error)),
     };
     let (stop, cut) = signals()?;
+    start::data_dir(&settings)?;
+    let data_dir = settings.data_dir.clone();
+    let store = tokio::task::spawn_blocking(move || sessions::store(&data_dir));
     let for_catalogue = settings.clone();
     let catalogue = tokio::task::spawn_blocking(move || start::catalogue(&for_catalogue, Elevation::Never)).await??;
     for warning in settings.idle_overrides(&catalogue) {
@@ -48,7 +51,9 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     };
     let languages = catalogue.installed().len();
     let ahead = settings.precompiled().map(|directory| Ahead::start(catalogue.clone(), directory)).transpose()?;
-    let gateway = Gateway::new(settings.gateway.clone(), greenroom_identity::Guard::open(), catalogue, local.clone(), reload);
+    let pools = sessions::pools(&settings, &catalogue, local.clone(), store.await??).await?;
+    let guard = greenroom_identity::Guard::open();
+    let gateway = Gateway::new(settings.gateway.clone(), guard, catalogue, local.clone(), pools.clone(), reload);
     let ready = format!(
         "greenroom {} listening on http://{address} (isolation {}, {languages} languages)",
         env!("CARGO_PKG_VERSION"),
@@ -59,6 +64,8 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         tracing::warn!("{ready}; {error}");
     }
     let served = greenroom_gateway::serve(listener, gateway, stop.cancelled(), cut.cancelled()).await;
+    // Sessions first: what they used is read from sandboxes that still are.
+    pools.shutdown().await;
     local.shutdown().await;
     drop(ahead);
     served?;

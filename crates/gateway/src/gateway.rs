@@ -4,9 +4,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use greenroom_backends::Local;
+use greenroom_backends::{Local, LocalSessions};
 use greenroom_core::ExecutionId;
 use greenroom_identity::Guard;
+use greenroom_pool::Pools;
 use greenroom_runtimes::{Catalogue, Runtime};
 use greenroom_wire::piston::{RuntimeEntry, etag};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) guard: Guard,
     pub(crate) catalogue: Catalogue,
     pub(crate) local: Local,
+    /// The sessions.
+    pub(crate) pools: Pools<LocalSessions>,
     pub(crate) admission: Admission,
     pub(crate) metrics: Metrics,
     pub(crate) reload: Reload,
@@ -54,7 +57,14 @@ struct Listing {
 
 impl Gateway {
     /// A gateway to this backend for these languages, for those whom the guard lets in.
-    pub fn new(config: GatewayConfig, guard: Guard, catalogue: Catalogue, local: Local, reload: Reload) -> Self {
+    pub fn new(
+        config: GatewayConfig,
+        guard: Guard,
+        catalogue: Catalogue,
+        local: Local,
+        pools: Pools<LocalSessions>,
+        reload: Reload,
+    ) -> Self {
         // The first of those that wait do so with their sandbox in hand.
         let staged = config.max_concurrent.min(config.queue);
         Self {
@@ -65,6 +75,7 @@ impl Gateway {
                 guard,
                 catalogue,
                 local,
+                pools,
                 metrics: Metrics::new(),
                 reload,
                 cut: CancellationToken::new(),

@@ -1,8 +1,13 @@
-//! Prometheus metrics. No label is ever chosen by a client: runtimes, verdicts, routes and statuses are ours.
+//! Prometheus metrics. No label is ever chosen by a client: runtimes, verdicts, routes and statuses are ours, pools their
+//! manager's.
+
+mod pools;
 
 use std::sync::atomic::AtomicI64;
 
 use greenroom_core::StageOutcome;
+use greenroom_pool::Snapshot;
+use pools::PoolMetrics;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -76,6 +81,7 @@ pub(crate) struct Metrics {
     running: Gauge<i64, AtomicI64>,
     ready: Gauge<i64, AtomicI64>,
     busy: Gauge<i64, AtomicI64>,
+    pools: PoolMetrics,
 }
 
 fn hop_histogram() -> Histogram {
@@ -98,7 +104,9 @@ impl Metrics {
         registry.register("executions_running", "Executions that have a place", running.clone());
         registry.register("sandboxes_ready", "Sandboxes prepared and free", ready.clone());
         registry.register("sandboxes_busy", "Sandboxes in use", busy.clone());
-        Self { registry, stages, failures, hops, requests, queued, running, ready, busy }
+        let pools = PoolMetrics::default();
+        registry.register_collector(Box::new(pools.clone()));
+        Self { registry, stages, failures, hops, requests, queued, running, ready, busy, pools }
     }
 
     pub(crate) fn stage(&self, runtime: &str, outcome: &StageOutcome) {
@@ -126,12 +134,14 @@ impl Metrics {
         queued: usize,
         running: usize,
         sandboxes: greenroom_backends::LocalStatus,
+        pools: Vec<(String, Snapshot)>,
     ) -> Result<String, std::fmt::Error> {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.queued.set(count(queued));
         self.running.set(count(running));
         self.ready.set(sandboxes.ready.into());
         self.busy.set(sandboxes.busy.into());
+        self.pools.set(pools);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

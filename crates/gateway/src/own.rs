@@ -101,7 +101,14 @@ pub(crate) async fn metrics(State(gateway): State<Gateway>, headers: HeaderMap) 
         return Refused::from(refusal).reply("");
     }
     let admission = &gateway.inner.admission;
-    match gateway.inner.metrics.text(admission.waiting(), admission.running(), gateway.inner.local.status()) {
+    let mut pools = Vec::new();
+    for spec in gateway.inner.pools.list() {
+        // One that is gone meanwhile has nothing to say.
+        if let Ok(snapshot) = gateway.inner.pools.snapshot(&spec.name).await {
+            pools.push((spec.name.clone(), snapshot));
+        }
+    }
+    match gateway.inner.metrics.text(admission.waiting(), admission.running(), gateway.inner.local.status(), pools) {
         Ok(text) => {
             let mut response = text.into_response();
             let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");

@@ -29,6 +29,7 @@ pub(super) struct Owner<B: Backend> {
     making: HashMap<SessionId, CancellationToken>,
     living: HashMap<SessionId, Living<B>>,
     waiting: HashMap<CallId, Waiting<B>>,
+    last_failure: String,
 }
 
 /// A session that was made and is not being destroyed.
@@ -68,6 +69,7 @@ impl<B: Backend> Owner<B> {
             making: HashMap::new(),
             living: HashMap::new(),
             waiting: HashMap::new(),
+            last_failure: String::new(),
         }
     }
 
@@ -159,6 +161,7 @@ impl<B: Backend> Owner<B> {
         self.making.remove(&session);
         match result {
             Ok(made) => {
+                self.last_failure.clear();
                 let made = Arc::new(made);
                 let living = Living {
                     session: made.clone(),
@@ -173,7 +176,11 @@ impl<B: Backend> Owner<B> {
             }
             Err(error) => {
                 let reason = error.chain();
-                tracing::warn!(pool = self.decide.spec().name, reason, "a session could not be made");
+                // Attempts go on for as long as it fails; the log says it once.
+                if self.last_failure != reason {
+                    tracing::warn!(pool = self.decide.spec().name, reason, "a session could not be made");
+                    self.last_failure.clone_from(&reason);
+                }
                 self.happens(Event::CreateFailed { session, reason });
             }
         }
