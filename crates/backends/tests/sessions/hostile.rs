@@ -221,3 +221,34 @@ pub async fn usage_is_counted(sessions: Sessions) -> Tested {
     assert!(usage.memory_byte_s > 20 << 20, "{usage:?}");
     Ok(())
 }
+
+pub async fn two_sessions_share_nothing(sessions: Sessions) -> Tested {
+    let (one, other) = (session(&sessions, PythonLts).await?, session(&sessions, PythonLts).await?);
+    let leave = "import os, socket, subprocess
+for place in ('/tmp/x', '/dev/shm/x', '/mnt/data/x', '/var/tmp/x'):
+    try: open(place, 'w').write('canary')
+    except OSError: pass
+s = socket.socket(socket.AF_UNIX); s.bind('\\0canary'); s.listen()
+p = subprocess.Popen(['sleep', '60'], env={'CANARY': 'canary'})
+os.environ['CANARY'] = 'canary'
+secret = 'canary'
+os.getuid()";
+    let uid = value(&one, leave).await?;
+    let look = "import os, socket
+found = [place for place in ('/tmp/x', '/dev/shm/x', '/mnt/data/x', '/var/tmp/x') if os.path.exists(place)]
+found += [pid for pid in os.listdir('/proc') if pid.isdigit() and b'sleep' in open('/proc/%s/cmdline' % pid, 'rb').read()]
+found += ['secret'] if 'secret' in globals() or 'CANARY' in os.environ else []
+try: socket.socket(socket.AF_UNIX).connect('\\0canary'); found.append('socket')
+except ConnectionRefusedError: pass
+print(found)
+os.getuid()";
+    let looked = cell(&other, look).await?;
+    assert_eq!(looked.stdout, "[]\n", "{looked:?}");
+    assert_ne!(looked.value, uid);
+    sessions.destroy(one).await;
+    // Nor does one that comes later find anything of one that has been.
+    let later = cell(&*session(&sessions, PythonLts).await?, look).await?;
+    assert_eq!(later.stdout, "[]\n", "{later:?}");
+    assert_ne!(later.value, uid);
+    Ok(())
+}

@@ -125,6 +125,7 @@ fn main() -> ExitCode {
         a_session_that_is_destroyed_in_a_call_ends_at_once,
         a_program_that_does_not_start_says_why,
         usage_is_counted,
+        two_sessions_share_nothing,
     ];
     let trials = tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
