@@ -1,12 +1,15 @@
 //! The local backend: jobs run in sandboxes of the runner process on this machine.
 
+mod kept;
 mod open;
 mod runner;
 mod slot;
 mod stage;
 
 use std::{
+    borrow::Cow,
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -15,9 +18,11 @@ use greenroom_sandbox::{HostReport, SandboxConfig};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use self::kept::KeptStatus;
 pub use self::open::{OpenEnd, OpenHandle, OpenSandbox, OpenSpec, OpenUsage};
 pub(crate) use self::runner::nonblocking;
 use self::{
+    kept::Kept,
     runner::RunnerProcess,
     slot::{Base, Lease, Slots},
     stage::{Client, EVENT_QUEUE},
@@ -43,6 +48,8 @@ struct Inner {
     turns: Semaphore,
     /// One permit per sandbox that may stay at once, beside those of jobs.
     staying: Arc<Semaphore>,
+    /// What compile stages made.
+    kept: Kept,
     /// Asks the runner to end.
     shutdown: CancellationToken,
     /// It has ended.
@@ -179,6 +186,8 @@ pub struct LocalStatus {
     pub busy: u32,
     /// Whether the runner process is alive and answering.
     pub runner_alive: bool,
+    /// What compile stages made, and is kept.
+    pub kept: KeptStatus,
 }
 
 impl Local {
@@ -200,6 +209,7 @@ impl Local {
             staying: Arc::new(Semaphore::new(config.max_sessions as usize)),
             host,
             slots,
+            kept: Kept::default(),
             config: Mutex::new(config),
             shutdown: shutdown.clone(),
             stopped: CancellationToken::new(),
@@ -244,7 +254,13 @@ impl Local {
 
     /// What the backend is doing now.
     pub fn status(&self) -> LocalStatus {
-        self.inner.slots.status()
+        LocalStatus { kept: self.inner.kept.status(), ..self.inner.slots.status() }
+    }
+
+    /// Keeps what compile stages make, where their jobs say that it may be used again, in so many bytes of memory. 0, as at first:
+    /// nothing.
+    pub fn keep(&self, bytes: usize) {
+        self.inner.kept.set_budget(bytes);
     }
 
     /// Makes sandboxes from now on after this configuration (more of `/etc`, other shims): another runner takes
@@ -270,17 +286,28 @@ impl Inner {
     async fn execute(&self, job: &Job, mut client: Option<&mut Client>) -> Result<Finished, ExecError> {
         let mut timings = Timings::default();
         let mut outcomes = Vec::with_capacity(job.stages.len());
+        let key = self.kept.key(job, &self.system_root());
+        let made = key.and_then(|key| self.kept.get(&key, job.stages[0].limits.output_bytes));
+        // What the first stage would make is there already: the job is its other stages.
+        let (first, mut found) = (usize::from(made.is_some()), Cow::Borrowed(job.files.as_slice()));
+        if let Some(made) = &made {
+            tell_again(client.as_deref(), &made.outcome).await;
+            outcomes.push(made.outcome.clone());
+            found = Cow::Owned(made.over(&job.files));
+        }
         let begun = monotonic_us();
-        let needed = if self.host.profile == Profile::Restricted { 1 } else { job.stages.len().clamp(1, 2) };
+        let stages = job.stages.len() - first;
+        let needed = if self.host.profile == Profile::Restricted { 1 } else { stages.clamp(1, 2) };
         let needed = u32::try_from(needed).unwrap_or(2);
         let _capacity = self.capacity.acquire_many(needed).await.map_err(|_| ExecError::ShuttingDown)?;
         let mut lease = self.slots.lease(job.disk).await?;
         timings.lease_us += monotonic_us() - begun;
-        for (index, spec) in job.stages.iter().enumerate() {
-            let files = if index == 0 { job.files.as_slice() } else { &[] };
+        for (index, spec) in job.stages.iter().enumerate().skip(first) {
+            let files = if index == first { found.as_ref() } else { &[] };
             tell(client.as_deref(), || Event::StageStarted(spec.kind)).await;
             let leased = monotonic_us();
             let base = lease.base();
+            let workspace = lease.files().map(|(directory, _)| directory);
             let is_last = index + 1 == job.stages.len();
             // While this stage runs the next one's sandbox is made, over the same workspace.
             let (end, mut next) = tokio::join!(stage::run(&mut lease, &self.turns, files, spec, client.as_deref_mut()), async {
@@ -291,6 +318,10 @@ impl Inner {
             timings.sandbox_us += end.exec_at_us.saturating_sub(leased + end.turn_us);
             timings.run_us += end.outcome.usage.wall_us;
             timings.settle_us += monotonic_us().saturating_sub(end.ended_at_us);
+            // Streamed output is not there to be kept. Before the next stage: its program could change what is read here.
+            if let (Some(key), 0, None) = (key, index, &client) {
+                self.kept.keep(key, job, &end.outcome, workspace).await;
+            }
             let goes_on = end.outcome.verdict == Verdict::Ok && !is_last;
             if client.is_some() {
                 let mut ended = end.outcome.clone();
@@ -314,10 +345,24 @@ impl Inner {
 }
 
 impl Inner {
+    fn system_root(&self) -> PathBuf {
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        config.system_root.clone().unwrap_or_else(|| PathBuf::from("/"))
+    }
+
     async fn next_sandbox(&self, base: io::Result<Base>, job: &Job) -> Result<Lease, ExecError> {
         let base = base.map_err(|source| ExecError::Io { what: "the workspace of the stage before", source })?;
         self.slots.lease_continuing(base.uid, job.disk, base.mount_namespace).await
     }
+}
+
+/// A stage that did not run again, as if it had.
+async fn tell_again(client: Option<&Client>, outcome: &StageOutcome) {
+    tell(client, || Event::StageStarted(outcome.kind)).await;
+    for (stream, bytes) in outcome.output.pieces() {
+        tell(client, || Event::Output { stream, bytes: bytes.to_vec() }).await;
+    }
+    tell(client, || Event::StageEnded(StageOutcome { output: greenroom_core::Output::default(), ..outcome.clone() })).await;
 }
 
 async fn tell(client: Option<&Client>, event: impl FnOnce() -> Event) {

@@ -78,6 +78,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Whether headers are compiled ahead.
     pub precompiled_headers: bool,
+    /// Memory for what compile stages made, bytes.
+    pub cache_bytes: u64,
     /// The gateway's part.
     pub gateway: GatewayConfig,
     /// The pools that the configuration names.
@@ -267,6 +269,7 @@ impl Settings {
             listen,
             data_dir: if raw.data_dir == "auto" { default_data_dir() } else { raw.data_dir.into() },
             precompiled_headers: raw.compile.precompiled_headers,
+            cache_bytes: raw.compile.cache_bytes,
             gateway,
             pools: raw.pools,
             log_level: raw.log.level,

@@ -46,7 +46,9 @@ pub async fn local(settings: &Settings, catalogue: &Catalogue) -> anyhow::Result
         // Sandboxes are made over it, so it must be there, empty or not.
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
-    Ok(Local::start(settings.sandbox(catalogue), settings.gateway.max_concurrent).await?)
+    let local = Local::start(settings.sandbox(catalogue), settings.gateway.max_concurrent).await?;
+    local.keep(usize::try_from(settings.cache_bytes).unwrap_or(usize::MAX));
+    Ok(local)
 }
 
 /// Makes the data directory if it is missing, and sees that it can be used.

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use crate::{DiskLimits, ExecutionId, Limits, RelativePath};
 
 /// Where a job's files stand and its stages start, as the program sees it (Piston's place, so that
@@ -20,6 +22,24 @@ pub struct Job {
     pub stages: Vec<StageSpec>,
     /// Quota of the workspace and temporary files.
     pub disk: DiskLimits,
+    /// What the compile stage's result is kept by, to be used again by the same job; `None`: it is not kept.
+    pub reuse: Option<Reuse>,
+}
+
+/// Who may use what a compile stage made again, and what made it besides what the job says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reuse {
+    /// Whose job it is. Nobody gets what came of another's.
+    pub tenant: String,
+    /// The toolchain in words: language and version.
+    pub toolchain: String,
+    /// Files of the system that programs see, absolute paths: when one changes, it is another toolchain.
+    pub made_with: Vec<PathBuf>,
+}
+
+impl Reuse {
+    /// Whose jobs are that nobody else's are.
+    pub const NOBODY: &str = "";
 }
 
 /// A file of a job.

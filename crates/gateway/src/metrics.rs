@@ -3,7 +3,7 @@
 
 mod pools;
 
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use greenroom_core::StageOutcome;
 use greenroom_pool::Snapshot;
@@ -35,6 +35,11 @@ struct HopLabels {
 struct RequestLabels {
     route: &'static str,
     status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KeptLabels {
+    result: &'static str,
 }
 
 /// Half a millisecond to ten seconds and more.
@@ -79,6 +84,9 @@ pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     queued: Gauge<i64, AtomicI64>,
     running: Gauge<i64, AtomicI64>,
+    kept: Family<KeptLabels, Counter>,
+    kept_entries: Gauge<i64, AtomicI64>,
+    kept_bytes: Gauge<i64, AtomicI64>,
     ready: Gauge<i64, AtomicI64>,
     busy: Gauge<i64, AtomicI64>,
     pools: PoolMetrics,
@@ -106,7 +114,16 @@ impl Metrics {
         registry.register("sandboxes_busy", "Sandboxes in use", busy.clone());
         let pools = PoolMetrics::default();
         registry.register_collector(Box::new(pools.clone()));
-        Self { registry, stages, failures, hops, requests, queued, running, ready, busy, pools }
+        let kept = Family::default();
+        registry.register(
+            "compile_cache_lookups",
+            "Compile stages whose result may be used again, by whether it was there",
+            Family::clone(&kept),
+        );
+        let (kept_entries, kept_bytes) = (Gauge::default(), Gauge::default());
+        registry.register("compile_cache_entries", "Results of compile stages that are kept", kept_entries.clone());
+        registry.register_with_unit("compile_cache", "Memory that they take", Unit::Bytes, kept_bytes.clone());
+        Self { kept, kept_entries, kept_bytes, registry, stages, failures, hops, requests, queued, running, ready, busy, pools }
     }
 
     pub(crate) fn stage(&self, runtime: &str, outcome: &StageOutcome) {
@@ -142,6 +159,13 @@ impl Metrics {
         self.ready.set(sandboxes.ready.into());
         self.busy.set(sandboxes.busy.into());
         self.pools.set(pools);
+        let kept = sandboxes.kept;
+        for (result, counted) in [("hit", kept.hits), ("miss", kept.misses)] {
+            // The backend counts; this shows what it has counted. It never counts back.
+            self.kept.get_or_create(&KeptLabels { result }).inner().store(counted, Ordering::Relaxed);
+        }
+        self.kept_entries.set(i64::try_from(kept.entries).unwrap_or(i64::MAX));
+        self.kept_bytes.set(i64::try_from(kept.bytes).unwrap_or(i64::MAX));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -27,6 +27,10 @@ pub(crate) struct Definition {
     pub sources: Option<Sources>,
     pub compile: Option<Template>,
     pub run: Template,
+    /// Whether what the compile stage makes may be kept, and used again for the same sources.
+    pub cache: bool,
+    /// Texts in a source by which what is made depends on the time: it is not kept then.
+    pub clock: Vec<String>,
     /// What is made ahead for the compile stage.
     pub precompile: Option<Precompile>,
     /// The program inside a session of the language.
@@ -237,6 +241,10 @@ struct Stage {
     executable_main: bool,
     #[serde(default)]
     skips_first_line: bool,
+    #[serde(default)]
+    cache: bool,
+    #[serde(default)]
+    clock: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -279,6 +287,12 @@ impl Definition {
         if let Some((key, problem)) = document.precompile.as_ref().and_then(Precompile::problem) {
             return Err(wrong(key, problem));
         }
+        if document.run.cache || !document.run.clock.is_empty() {
+            return Err(wrong("run.cache", "only what a compile stage makes can be kept"));
+        }
+        if document.compile.as_ref().is_some_and(|stage| stage.clock.iter().any(String::is_empty)) {
+            return Err(wrong("compile.clock", "must not have empty texts"));
+        }
         let (self_test, support) = sort_beside(&document.language, beside);
         Ok(Self {
             self_test: self_test.ok_or_else(|| wrong("self-test", "a file test.<extension> must stand beside the runtime.toml"))?,
@@ -288,6 +302,8 @@ impl Definition {
             run: template("run.argv", &document.run.argv)?,
             precompile: document.precompile,
             session: document.session.as_ref().map(|session| template("session.argv", &session.argv)).transpose()?,
+            cache: document.compile.as_ref().is_some_and(|stage| stage.cache),
+            clock: document.compile.map(|stage| stage.clock).unwrap_or_default(),
             executable_main: document.run.executable_main,
             skips_first_line: document.run.skips_first_line,
             language: document.language,

@@ -1,6 +1,8 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use greenroom_core::{DATA, DiskLimits, ExecutionId, Job, JobFile, Limits, RelativePath, StageKind, StageSpec, Stdin, WORKSPACE};
+use greenroom_core::{
+    DATA, DiskLimits, ExecutionId, Job, JobFile, Limits, RelativePath, Reuse, StageKind, StageSpec, Stdin, WORKSPACE,
+};
 
 use crate::{
     order,
@@ -132,8 +134,26 @@ impl Runtime {
         stages.push(stage(StageKind::Run, &definition.run, run, stdin));
         let executable = |place: usize| definition.executable_main && place == main;
         let files = files.into_iter().enumerate();
-        let files = files.map(|(i, file)| JobFile { path: file.path, content: file.content, executable: executable(i) }).collect();
-        Ok(Job { id, files, stages, disk })
+        let files: Vec<JobFile> =
+            files.map(|(i, file)| JobFile { path: file.path, content: file.content, executable: executable(i) }).collect();
+        let reuse = self.reuse(&files);
+        Ok(Job { id, files, stages, disk, reuse })
+    }
+
+    /// What the result of compiling these files may be kept by. The list of packages changes whenever any is upgraded: the
+    /// linker and the libraries are other packages than the compiler.
+    fn reuse(&self, files: &[JobFile]) -> Option<Reuse> {
+        let definition = self.definition();
+        let tells_time = |file: &JobFile| definition.clock.iter().any(|word| contains(&file.content, word.as_bytes()));
+        if !definition.cache || files.iter().any(tells_time) {
+            return None;
+        }
+        let packages = PathBuf::from("/var/lib/dpkg/status");
+        Some(Reuse {
+            tenant: Reuse::NOBODY.to_owned(),
+            toolchain: format!("{} {}", self.language(), self.version()),
+            made_with: definition.programs.iter().cloned().chain([packages]).collect(),
+        })
     }
 
     /// The program inside a session of this runtime under `limits`. `None` where the language has no sessions.
@@ -160,6 +180,10 @@ impl Runtime {
         ];
         common.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
 }
 
 fn in_order(files: &[ProgramFile], units: &[Unit], order: order::Order) -> Vec<Unit> {

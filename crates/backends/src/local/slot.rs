@@ -464,6 +464,7 @@ impl Slots {
             ready: u32::try_from(table.ready.len()).unwrap_or(u32::MAX),
             busy: table.busy,
             runner_alive: !table.runner_lost && !table.closed,
+            ..LocalStatus::default()
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Needs namespaces and cgroups. Where they cannot be had the tests say so and pass, except with
 //! `GREENROOM_MUST_WORK=1`.
 
+mod kept;
 mod open;
 
 use std::{process::ExitCode, sync::OnceLock, time::Duration};
@@ -13,6 +14,7 @@ use greenroom_core::{
     Verdict,
 };
 use greenroom_sandbox::{Network, SandboxConfig};
+use kept::*;
 use libtest_mimic::{Arguments, Failed, Trial};
 use open::*;
 
@@ -60,7 +62,7 @@ fn sh(script: &str) -> StageSpec {
 }
 
 fn job(stages: Vec<StageSpec>) -> Job {
-    Job { id: ExecutionId::from_bits(7), files: Vec::new(), stages, disk: DISK }
+    Job { id: ExecutionId::from_bits(7), files: Vec::new(), stages, disk: DISK, reuse: None }
 }
 
 type Test = fn(Local) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
@@ -104,6 +106,9 @@ fn main() -> ExitCode {
         dropped_it_is_killed_and_its_place_is_free_again,
         out_of_memory_is_told,
         with_the_runner_it_ends_and_others_can_be_made,
+        what_a_compile_stage_made_is_used_again_only_for_the_same_job_of_the_same_tenant,
+        a_streamed_job_uses_what_was_kept_and_tells_of_both_stages,
+        what_a_program_does_to_its_own_file_is_not_kept,
     ];
     let trials = tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -117,6 +117,7 @@ pub struct RawOverrides {
 #[serde(deny_unknown_fields)]
 pub struct RawCompile {
     pub precompiled_headers: bool,
+    pub cache_bytes: u64,
 }
 
 #[derive(Debug, Deserialize)]

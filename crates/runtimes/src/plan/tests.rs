@@ -211,3 +211,19 @@ fn files_that_cannot_be_are_refused_by_name() {
     let error = python.plan(Program { main: 2, ..program(&["m.py"], &[]) }).map(|_| ()).expect_err("no main");
     assert_eq!(error, PlanError::NoMainFile { main: 2, files: 1 });
 }
+
+#[test]
+fn what_is_compiled_may_be_used_again_unless_a_source_asks_the_time() {
+    let reuse = |language, files: &[&str]| plan(language, files, &[]).reuse;
+    let kept = reuse("c++", &["main.cpp=int main(){}", "x.h="]).expect("it may be kept");
+    assert_eq!((kept.tenant.as_str(), kept.toolchain.as_str()), (Reuse::NOBODY, "c++ 1.19.8"));
+    for path in ["/usr/bin/g++", "/usr/bin/ld", "/var/lib/dpkg/status"] {
+        assert!(kept.made_with.contains(&PathBuf::from(path)), "{path}");
+    }
+    for clock in ["__DATE__", "__TIME__", "__TIMESTAMP__"] {
+        assert_eq!(reuse("c++", &["main.cpp=int main(){}", &format!("x.h=// {clock}")]), None, "{clock}");
+    }
+    // Java has no such word, and Python no compile stage.
+    assert!(reuse("java", &["Main.java=// __TIME__"]).is_some());
+    assert_eq!(reuse("python", &["main.py="]), None);
+}
