@@ -128,6 +128,11 @@ function cut(text, bytes) {
   return [encoded.toString('utf8', 0, end), true];
 }
 
+/** Without halves of surrogate pairs, which are no text to others. */
+function wellFormed(text) {
+  return Buffer.from(text).toString();
+}
+
 function withoutOurFrames(stack) {
   const lines = [];
   for (const line of stack.split('\n')) {
@@ -156,7 +161,7 @@ function describe(thrown) {
     traceback ||= `Uncaught ${name}`;
   }
   if (traceback.length > TRACEBACK_CHARS_MAX) traceback = `${traceback.slice(0, TRACEBACK_CHARS_MAX)}\n    [... left out ...]`;
-  return { name: name.slice(0, 1000), message: message.slice(0, MESSAGE_CHARS_MAX), traceback: `${traceback}\n` };
+  return { name: wellFormed(name.slice(0, 1000)), message: wellFormed(message.slice(0, MESSAGE_CHARS_MAX)), traceback: wellFormed(`${traceback}\n`) };
 }
 
 /** A standard stream that keeps nothing: an interrupt in the middle of a write would leave node's own stuck for ever. */

@@ -35,6 +35,7 @@ import types
 _KERNEL = (lambda: 0).__code__.co_filename
 _TEXT_BYTES_MAX = 1 << 20
 _MESSAGE_BYTES_MAX = 64 << 10
+_NAME_BYTES_MAX = 1000
 _TRACEBACK_CHARS_MAX = 48 << 10
 _IMAGE_BYTES_MAX = 6 << 20
 _OUT_MAX = 100
@@ -285,7 +286,7 @@ class _Kernel:
                     break
                 except BaseException:
                     vars(builtins).update(_PRISTINE)
-                    name = type(failure).__name__
+                    name = _cut(type(failure).__name__, _NAME_BYTES_MAX)[0]
                     answer["error"] = {"name": name, "message": "", "traceback": name + "\n"}
             failure = None
         self.listen()
@@ -487,7 +488,7 @@ class _Kernel:
             half = _TRACEBACK_CHARS_MAX // 2
             text = text[:half].rsplit("\n", 1)[0] + "\n  [... frames left out ...]\n" + text[-half:].split("\n", 1)[-1]
         return {
-            "name": name,
+            "name": _cut(name, _NAME_BYTES_MAX)[0],
             "message": _cut(message, _MESSAGE_BYTES_MAX)[0],
             "traceback": _cut(text, 4 * _TRACEBACK_CHARS_MAX)[0],
         }
@@ -767,7 +768,8 @@ def _picture(value):
         if isinstance(data, tuple):
             data = data[0]
         if isinstance(data, str):
-            return kind, data
+            data = "".join(data.split())
+            return (kind, data) if data.isascii() else None
         if data is not None:
             return kind, binascii.b2a_base64(data, newline=False).decode()
     return None

@@ -69,6 +69,10 @@ pub async fn a_javascript_error_has_its_stack_without_our_frames(sessions: Sessi
     assert!(error.name == "SyntaxError" && error.traceback.contains("let a = ;\n        ^"), "{}", error.traceback);
     let error = cell(&node, "throw 5").await?.error.ok_or("no error")?;
     assert_eq!((error.name.as_str(), error.message.as_str()), ("number", "5"));
+    for text in ["'\\ud800'", "console.log('\\ud800')"] {
+        assert_eq!(cell(&node, text).await?.status, CellStatus::Succeeded, "{text}");
+    }
+    assert_eq!(cell(&node, "throw new Error('\\ud800')").await?.error.ok_or("no error")?.message, "\u{fffd}");
     let exit = cell(&node, "process.exit(3)").await?;
     assert_eq!((exit.status, exit.ended), (CellStatus::Failed, None));
     assert_eq!(value(&node, "1").await?, shown("1"));

@@ -192,6 +192,11 @@ pub async fn output_and_values_are_cut_at_their_limits(sessions: Sessions) -> Te
     let result = cell(&python, "for i in range(300): print('x' * 9999)\n'end'").await?;
     assert_eq!((result.status, result.stdout.len(), result.truncated), (CellStatus::Succeeded, 1 << 20, true));
     assert_eq!(result.value, shown("'end'"));
+    // What is no text to others does not break the conversation.
+    let surrogates = "class S:\n    def __repr__(self): return '\\ud800'\nS()";
+    assert_eq!(value(&python, surrogates).await?, shown("\\ud800"));
+    let result = cell(&python, "raise type('E' * 20_000_000, (Exception,), {})('\\udfff' * 1_000_000)").await?;
+    assert_eq!((result.status, result.ended), (CellStatus::Failed, None));
     let result = cell(&python, "'\\x00' * 10_000_000").await?;
     let CellValue::Text(text) = result.value else { return Err("no text".into()) };
     assert!(result.truncated && text.len() <= 1 << 20);
