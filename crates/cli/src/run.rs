@@ -19,6 +19,7 @@ use crate::{
     commands::RunArguments,
     config::Loaded,
     output::{OutputError, pass, say},
+    settings::LEAST_CPU_MILLI,
     start,
 };
 
@@ -179,6 +180,7 @@ fn set_limit(text: &str, compile: &mut Limits, run: &mut Limits) -> anyhow::Resu
         "open_files" => limits.open_files = small()?,
         "file_size_bytes" => limits.file_size_bytes = number,
         "output_bytes" => limits.output_bytes = Some(number),
+        "cpu_milli" if number < u64::from(LEAST_CPU_MILLI) => bail!("--limit {text}: must be at least {LEAST_CPU_MILLI}"),
         "cpu_milli" => limits.cpu_milli = small()?,
         other => bail!(
             "--limit {other}: unknown; expected wall_ms, cpu_ms, memory_bytes, processes, open_files, file_size_bytes, output_bytes or cpu_milli"
@@ -339,7 +341,7 @@ mod tests {
             assert!(set_limit(text, &mut compile, &mut run).is_ok(), "{text}");
         }
         assert_eq!((run.wall_ms, run.cpu_ms, compile.processes, compile.wall_ms), (5, 6, 7, 1));
-        for text in ["wall_ms", "wall_ms=x", "wall_ms=0", "nope=1", "processes=99999999999"] {
+        for text in ["wall_ms", "wall_ms=x", "wall_ms=0", "nope=1", "processes=99999999999", "cpu_milli=9"] {
             assert!(set_limit(text, &mut compile, &mut run).is_err(), "{text}");
         }
     }

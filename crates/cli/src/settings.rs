@@ -111,6 +111,14 @@ const MAX_SESSIONS: u32 = 256;
 /// Uids that a sandbox uses in turn.
 const UIDS_OF_A_SANDBOX: u32 = 8;
 
+/// The kernel gives no smaller share (sched-bwc.rst: a quota of at least 1 ms, here of every 100 ms).
+pub const LEAST_CPU_MILLI: u32 = 10;
+
+fn share(key: &str, cpu_milli: u32) -> Result<u32, SettingsError> {
+    let reason = || format!("is {cpu_milli}: it must be at least {LEAST_CPU_MILLI} (thousandths of a processor)");
+    if cpu_milli < LEAST_CPU_MILLI { Err(bad(key, reason())) } else { Ok(cpu_milli) }
+}
+
 /// The uids of sandboxes are nobody else's.
 fn check_uids(first: u32, count: u32, max_sandboxes: u32) -> Result<(), SettingsError> {
     // Below are the system's own users (adduser(8)); a program must not get their rights.
@@ -154,6 +162,7 @@ fn check_overrides(languages: &BTreeMap<String, RawOverrides>) -> Result<(), Set
         for (name, value) in all {
             value.map_or(Ok(0), |value| positive(&format!("limits.languages.{language}.{name}"), value))?;
         }
+        of.cpu_milli.map_or(Ok(0), |cpu_milli| share(&format!("limits.languages.{language}.cpu_milli"), cpu_milli))?;
     }
     Ok(())
 }
@@ -183,7 +192,7 @@ macro_rules! stage_limits {
             open_files: positive(concat!($prefix, ".open_files"), raw.open_files)?,
             file_size_bytes: positive(concat!($prefix, ".file_size_bytes"), raw.file_size_bytes)?,
             output_bytes: Some(positive(concat!($prefix, ".output_bytes"), raw.output_bytes)?),
-            cpu_milli: positive(concat!($prefix, ".cpu_milli"), raw.cpu_milli.or_else($cpu_milli))?,
+            cpu_milli: share(concat!($prefix, ".cpu_milli"), raw.cpu_milli.or_else($cpu_milli))?,
         })
     }};
 }

@@ -97,6 +97,7 @@ fn main() -> ExitCode {
         a_streamed_job_takes_input_and_signals,
         more_jobs_than_slots_all_get_their_turn,
         a_slot_goes_before_its_programs_which_have_no_priority_and_get_none,
+        a_limit_may_be_as_large_as_a_number_can_be,
         more_signals_than_a_busy_slot_takes_at_once_end_neither_the_job_nor_the_slot,
         after_the_runner_is_killed_the_next_job_works,
         a_reload_lets_running_jobs_finish,
@@ -394,6 +395,26 @@ async fn a_slot_goes_before_its_programs_which_have_no_priority_and_get_none(loc
     }
     let finished = local.run(job(vec![sh("nice; nice -n -1 nice")])).await?;
     assert_eq!(text(&only(&finished).output.stdout), "0\n0\n", "{}", text(&only(&finished).output.stderr));
+    Ok(())
+}
+
+async fn a_limit_may_be_as_large_as_a_number_can_be(local: Local) -> Result<(), Failed> {
+    // A little above what fits when it is counted in microseconds, and all of it.
+    for most in [u64::MAX / 1000 + 1, u64::MAX] {
+        let mut stage = sh("echo done");
+        stage.limits = Limits {
+            wall_ms: most,
+            cpu_ms: most,
+            memory_bytes: most,
+            processes: u32::MAX,
+            open_files: 64,
+            file_size_bytes: most,
+            output_bytes: Some(most),
+            cpu_milli: u32::MAX,
+        };
+        let finished = local.run(job(vec![stage])).await?;
+        assert_eq!((only(&finished).verdict, text(&only(&finished).output.stdout)), (Verdict::Ok, "done\n".to_owned()));
+    }
     Ok(())
 }
 

@@ -64,6 +64,8 @@ fn values_that_cannot_be_are_refused_by_name_and_origin() {
         ("packages.admin", "perhaps", "auto"),
         ("limits.run.open_files", "99999999999", "from 0 to 4294967295"),
         ("limits.run.wall_ms", "-5", "expected a whole number"),
+        ("limits.run.cpu_milli", "9", "at least 10"),
+        ("limits.languages.c.cpu_milli", "9", "at least 10"),
         ("isolation.uid_first", "999", "at least 1000"),
         ("isolation.uid_first", "60000", "65534"),
         ("isolation.uid_first", "4294967290", "none is above"),

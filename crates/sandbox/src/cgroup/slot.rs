@@ -20,6 +20,9 @@ use crate::message::StageLimits;
 /// Period of the CPU quota (cgroup-v2.rst: cpu.max; sched-bwc.rst: cpu.cfs_period_us), microseconds.
 const PERIOD_US: u64 = 100_000;
 
+/// No kernel has more processes (PID_MAX_LIMIT, include/linux/threads.h), nor takes a larger limit.
+const MOST_PROCESSES: u64 = 4 << 20;
+
 /// No kernel limit is smaller, bytes: what is ours in the cgroup (slot and init, half a megabyte) must not be what the
 /// out-of-memory killer finds. A smaller limit is judged by the peak, after the run.
 const LEAST_BYTES: u64 = 4 << 20;
@@ -242,7 +245,7 @@ impl SlotCgroup {
                     other => other?,
                 }
                 // Init is one more.
-                put_at(dir, "pids.max", u64::from(limits.processes) + 1)?;
+                put_at(dir, "pids.max", (u64::from(limits.processes) + 1).min(MOST_PROCESSES))?;
                 put_text(open_file(dir, "cpu.max", OFlags::WRONLY)?, &format!("{quota_us} {PERIOD_US}"))?;
             }
             Layout::V1 { files, .. } => {
@@ -336,7 +339,7 @@ impl SlotCgroup {
 impl V1Files {
     fn limit_processes(&self, processes: u32) -> io::Result<()> {
         // The slot itself and init are two more.
-        put(&self.pids_max, u64::from(processes) + 2)
+        put(&self.pids_max, (u64::from(processes) + 2).min(MOST_PROCESSES))
     }
 
     /// The limit without swap must never be above the one with swap, so the order depends on the direction.

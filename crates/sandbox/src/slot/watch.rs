@@ -154,12 +154,12 @@ impl Slot {
     fn check_time(&self, run: &Run, now: u64) -> io::Result<Check> {
         let Some(limits) = run.limits else { return Ok(Check::In(None)) };
         let since = run.exec_at_us.unwrap_or(run.started_at_us);
-        let wall_left = (limits.wall_ms * 1000).saturating_sub(now.saturating_sub(since));
+        let wall_left = micros(limits.wall_ms).saturating_sub(now.saturating_sub(since));
         if wall_left == 0 {
             return Ok(Check::Stop(Stopped::Wall));
         }
         let Some(cgroup) = &self.cgroup else { return Ok(Check::In(Some(wall_left))) };
-        let cpu_left = (limits.cpu_ms * 1000).saturating_sub(cgroup.cpu_us()?);
+        let cpu_left = micros(limits.cpu_ms).saturating_sub(cgroup.cpu_us()?);
         if cpu_left == 0 {
             return Ok(Check::Stop(Stopped::Cpu));
         }
@@ -193,7 +193,7 @@ impl Slot {
         }
         if let (None, Some(limits)) = (stopped, run.limits) {
             // It ended by itself, but late: the clocks are looked at from time to time only.
-            if ended.wall_us >= limits.wall_ms * 1000 {
+            if ended.wall_us >= micros(limits.wall_ms) {
                 ended.stopped = Some(Stopped::Wall);
             } else if self.used_up_cpu(&ended, &limits) {
                 ended.stopped = Some(Stopped::Cpu);
@@ -204,9 +204,14 @@ impl Slot {
 
     fn used_up_cpu(&self, ended: &Ended, limits: &StageLimits) -> bool {
         match &self.cgroup {
-            Some(_) => ended.cpu_us >= limits.cpu_ms * 1000,
+            Some(_) => ended.cpu_us >= micros(limits.cpu_ms),
             // Then the kernel itself ends the process, at a whole second (setrlimit(2), RLIMIT_CPU).
-            None => ended.status.is_some_and(|status| status & 0x7f == libc::SIGXCPU) || ended.cpu_us >= limits.cpu_ms * 1000,
+            None => ended.status.is_some_and(|status| status & 0x7f == libc::SIGXCPU) || ended.cpu_us >= micros(limits.cpu_ms),
         }
     }
+}
+
+/// A limit may be as large as a number can be.
+fn micros(milliseconds: u64) -> u64 {
+    milliseconds.saturating_mul(1000)
 }
