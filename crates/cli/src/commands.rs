@@ -34,6 +34,11 @@ pub enum Command {
     Runtimes(RuntimesCommand),
     /// What this host offers, and what to do about what is missing
     Doctor(DoctorArguments),
+    /// API keys: create, list, revoke
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Print a bearer token of this machine's own issuer (identity.local_issuer)
+    Token(TokenArguments),
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -119,6 +124,59 @@ pub struct DoctorArguments {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key, and print it: it is shown this once, and only its hash is kept
+    Create {
+        /// What it is for; need not be unique
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// What it may do: execute, manage; may be repeated [default: execute]
+        #[arg(long = "scope", value_name = "SCOPE", value_parser = ["execute", "manage"])]
+        scopes: Vec<String>,
+        /// In which pool; may be repeated [default: all, and the server itself]
+        #[arg(long = "pool", value_name = "POOL")]
+        pools: Vec<String>,
+        /// Where the server keeps its data
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<String>,
+    },
+    /// List the keys, without their secrets
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the server keeps its data
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<String>,
+    },
+    /// Revoke a key, at once and for ever
+    Revoke {
+        /// Its id, or its name if no other has it
+        #[arg(value_name = "ID")]
+        key: String,
+        /// Where the server keeps its data
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct TokenArguments {
+    /// What it is for
+    #[arg(long, value_name = "URI", default_value = greenroom_identity::SESSION_AUDIENCES[0])]
+    pub resource: String,
+    /// Of which application (a GUID) [default: this machine's own identity]
+    #[arg(long, value_name = "ID")]
+    pub client_id: Option<String>,
+    /// Print what DefaultAzureCredential needs in its environment instead, for a shell to evaluate
+    #[arg(long, conflicts_with_all = ["resource", "client_id"])]
+    pub env: bool,
+    /// Where the server keeps its data
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Show every setting and where its value comes from
     Show {
@@ -149,6 +207,13 @@ impl Cli {
             push("listen", &serve.listen, "--listen");
             push("data_dir", &serve.data_dir, "--data-dir");
             push("log.format", &serve.log_format, "--log-format");
+        }
+        if let Command::Keys(
+            KeysCommand::Create { data_dir, .. } | KeysCommand::List { data_dir, .. } | KeysCommand::Revoke { data_dir, .. },
+        )
+        | Command::Token(TokenArguments { data_dir, .. }) = &self.command
+        {
+            push("data_dir", data_dir, "--data-dir");
         }
         for setting in &self.set {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));

@@ -5,6 +5,8 @@ mod ahead;
 mod commands;
 mod config;
 mod doctor;
+mod identity;
+mod keys;
 mod output;
 mod run;
 mod runtimes;
@@ -49,6 +51,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(ref arguments) => start::block_on(run::run(&loaded()?, arguments)),
         Command::Runtimes(ref command) => runtimes::runtimes(&loaded()?, command),
         Command::Doctor(ref arguments) => start::block_on(doctor::doctor(&loaded()?, arguments.json)),
+        Command::Keys(ref command) => start::block_on(keys::keys(&loaded()?, command)),
+        Command::Token(ref arguments) => identity::token(&loaded()?.settings, arguments),
         Command::Config(ConfigCommand::Show { json }) => {
             say(loaded()?.show(json)?.trim_end())?;
             Ok(ExitCode::SUCCESS)

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, process::ExitCode};
 
-use greenroom_gateway::Gateway;
+use greenroom_gateway::{Gateway, Listener};
 use greenroom_runtimes::Elevation;
 use tokio::{
     net::TcpListener,
@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{ahead::Ahead, config::Loaded, output::say, sessions, start};
+use crate::{ahead::Ahead, config::Loaded, identity, output::say, sessions, start};
 
 /// Serves until it is told to stop; drains; leaves nothing behind.
 pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
@@ -20,10 +20,19 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     // First, because it fails soonest: before any process is started.
-    let listener = match TcpListener::bind(settings.listen).await {
-        Ok(listener) => listener,
-        Err(error) => return Err(cannot_listen(settings.listen, error)),
-    };
+    identity::check_exposure(&settings)?;
+    let listener = bind(settings.listen).await?;
+    let address = listener.local_addr()?;
+    let mut listeners = vec![Listener { socket: listener, tls: None }];
+    let mut addresses = format!("http://{address}");
+    if let Some(tls) = &settings.tls {
+        start::data_dir(&settings)?;
+        let config = tls.certificate.server_config()?;
+        let socket = bind(tls.listen).await?;
+        addresses += &format!(" and https://{}", socket.local_addr()?);
+        tracing::info!(certificate = %tls.certificate.path().display(), "serving https");
+        listeners.push(Listener { socket, tls: Some(config) });
+    }
     let (stop, cut) = signals()?;
     start::data_dir(&settings)?;
     let data_dir = settings.data_dir.clone();
@@ -38,9 +47,8 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     for note in &host.notes {
         tracing::warn!("{note}");
     }
-    let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "everybody who can reach this address can run programs here: there is no authentication");
+        tracing::warn!(%address, "keys and tokens come over plain http here: put TLS before it, or set [tls]");
     }
     let reload = {
         let (settings, catalogue, local) = (settings.clone(), catalogue.clone(), local.clone());
@@ -52,10 +60,11 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let languages = catalogue.installed().len();
     let ahead = settings.precompiled().map(|directory| Ahead::start(catalogue.clone(), directory)).transpose()?;
     let pools = sessions::pools(&settings, &catalogue, local.clone(), store.await??).await?;
-    let guard = greenroom_identity::Guard::open();
+    // After the store: the keys are in it.
+    let guard = identity::guard(&settings, address)?;
     let gateway = Gateway::new(settings.gateway.clone(), guard, catalogue, local.clone(), pools.clone(), reload);
     let ready = format!(
-        "greenroom {} listening on http://{address} (isolation {}, {languages} languages)",
+        "greenroom {} listening on {addresses} (isolation {}, {languages} languages)",
         env!("CARGO_PKG_VERSION"),
         host.profile
     );
@@ -63,7 +72,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     if let Err(error) = say(&ready) {
         tracing::warn!("{ready}; {error}");
     }
-    let served = greenroom_gateway::serve(listener, gateway, stop.cancelled(), cut.cancelled()).await;
+    let served = greenroom_gateway::serve(listeners, gateway, stop.cancelled(), cut.cancelled()).await;
     // Sessions first: what they used is read from sandboxes that still are.
     pools.shutdown().await;
     local.shutdown().await;
@@ -71,6 +80,10 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     served?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, error))
 }
 
 /// What to do depends on why.

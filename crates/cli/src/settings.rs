@@ -1,5 +1,6 @@
 //! The settings, typed and checked.
 
+mod identity;
 mod pools;
 mod raw;
 
@@ -15,6 +16,7 @@ use greenroom_gateway::GatewayConfig;
 use greenroom_runtimes::{Catalogue, DiscoverOptions, Elevation};
 use greenroom_sandbox::{Network, SandboxConfig, SharedDirectory, SupportFile};
 
+pub use self::identity::{IdentitySettings, TlsSettings};
 pub use self::pools::{POOL_KEYS, PoolSettings, new_pool};
 use self::raw::{Raw, RawOverrides};
 
@@ -80,6 +82,10 @@ pub struct Settings {
     pub precompiled_headers: bool,
     /// Memory for what compile stages made, bytes.
     pub cache_bytes: u64,
+    /// Who may use it.
+    pub identity: IdentitySettings,
+    /// Where https is served, if it is.
+    pub tls: Option<TlsSettings>,
     /// The gateway's part.
     pub gateway: GatewayConfig,
     /// The pools that the configuration names.
@@ -100,6 +106,14 @@ pub struct Settings {
 
 fn bad(key: &str, reason: impl Into<String>) -> SettingsError {
     SettingsError::Value { key: key.to_owned(), reason: reason.into() }
+}
+
+/// An address with its port.
+fn address(key: &str, text: &str) -> Result<SocketAddr, SettingsError> {
+    // The one name that needs nobody to be asked.
+    let local = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let address = local.as_deref().unwrap_or(text).parse();
+    address.map_err(|_| bad(key, format!("is {text:?}, which is no ADDRESS:PORT (127.0.0.1:2000, [::1]:2000)")))
 }
 
 fn positive<T: Into<u64> + Copy>(key: &str, value: T) -> Result<T, SettingsError> {
@@ -205,12 +219,7 @@ impl Settings {
     pub fn from_table(table: toml::Table) -> Result<Self, SettingsError> {
         let raw: Raw = serde_path_to_error::deserialize(table).map_err(|error| SettingsError::of_type(&error))?;
         let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
-        // The one name that needs nobody to be asked.
-        let address = raw.listen.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-        let listen: SocketAddr =
-            address.as_ref().unwrap_or(&raw.listen).parse().map_err(|_| {
-                bad("listen", format!("is {:?}, which is no ADDRESS:PORT (127.0.0.1:2000, [::1]:2000)", raw.listen))
-            })?;
+        let listen = address("listen", &raw.listen)?;
         let require = match raw.isolation.require.as_str() {
             "auto" => None,
             "full" => Some(Profile::Full),
@@ -274,9 +283,12 @@ impl Settings {
             "json" => LogFormat::Json,
             other => return Err(bad("log.format", format!("is {other:?}: expected text or json"))),
         };
+        let data_dir = if raw.data_dir == "auto" { default_data_dir() } else { raw.data_dir.into() };
         Ok(Self {
             listen,
-            data_dir: if raw.data_dir == "auto" { default_data_dir() } else { raw.data_dir.into() },
+            identity: IdentitySettings::check(raw.identity)?,
+            tls: TlsSettings::check(raw.tls, &data_dir)?,
+            data_dir,
             precompiled_headers: raw.compile.precompiled_headers,
             cache_bytes: raw.compile.cache_bytes,
             gateway,

@@ -23,7 +23,7 @@ use tracing::Instrument;
 use crate::{
     body, connect, execute,
     gateway::{Gateway, Inner},
-    own,
+    issuer, own,
     packages::{self, Change},
     reply::{self, Refused},
 };
@@ -35,6 +35,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/readyz", get(own::readyz))
         .route("/metrics", get(own::metrics))
         .route("/openapi.json", get(own::openapi_json))
+        .merge(issuer::routes())
         .fallback(piston)
         .layer(middleware::from_fn_with_state(gateway.clone(), around))
         .with_state(gateway)
@@ -48,7 +49,7 @@ struct RequestId(String);
 async fn around(State(gateway): State<Gateway>, mut request: Request, next: Next) -> Response {
     let id = Gateway::new_id().to_string();
     let path = request.uri().path();
-    let route = own::route_label(path).unwrap_or_else(|| label(piston::route(path)));
+    let route = own::route_label(path).or_else(|| issuer::route_label(path)).unwrap_or_else(|| label(piston::route(path)));
     // Debug formatting escapes control characters: a client cannot write lines of its own into the log.
     let span = tracing::info_span!("request", id, method = %request.method(), path = ?path);
     request.extensions_mut().insert(RequestId(id.clone()));

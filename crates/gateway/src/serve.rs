@@ -1,12 +1,16 @@
-//! The accept loop: one task per connection, timeouts on headers, a drain at the end.
+//! The accept loops: one task per connection, timeouts on handshakes and headers, a drain at the end.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Gateway, router};
@@ -14,13 +18,21 @@ use crate::{Gateway, router};
 /// After a failed accept (out of descriptors, usually) the loop rests: trying again at once would only burn time.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// An address that is served.
+pub struct Listener {
+    /// Bound.
+    pub socket: TcpListener,
+    /// https with this, or else http.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
 /// Serves until `shutdown` resolves; then drains: no new connections, no new executions, those that run may finish
 /// until the configured deadline, or until `cut` resolves, and then are stopped.
 ///
 /// # Errors
-/// None of a client's making. The listener's, where it cannot be used at all.
+/// None of a client's making.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     gateway: Gateway,
     shutdown: impl Future<Output = ()>,
     cut: impl Future<Output = ()>,
@@ -28,24 +40,10 @@ pub async fn serve(
     let app = router(gateway.clone());
     let tasks = &gateway.inner.tasks;
     let closing = CancellationToken::new();
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    tasks.spawn(connection(stream, app.clone(), gateway.inner.config.header_timeout, closing.clone()));
-                }
-                // The client's doing, and over.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    tracing::warn!(%error, "a connection cannot be accepted");
-                    tokio::time::sleep(ACCEPT_REST).await;
-                }
-            },
-            () = &mut shutdown => break,
-        }
+    for listener in listeners {
+        tasks.spawn(accept(listener, gateway.clone(), app.clone(), closing.clone()));
     }
-    drop(listener);
+    shutdown.await;
     tracing::info!(running = gateway.inner.admission.running(), "draining");
     gateway.inner.admission.close();
     closing.cancel();
@@ -63,11 +61,56 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, app: axum::Router, header_timeout: Duration, closing: CancellationToken) {
-    // Answers are small and whole: waiting to fill a packet only delays them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY cannot be set");
+/// Takes connections until it is told to close; the socket closes with it.
+async fn accept(listener: Listener, gateway: Gateway, app: axum::Router, closing: CancellationToken) {
+    let tls = listener.tls.map(TlsAcceptor::from);
+    let timeout = gateway.inner.config.header_timeout;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.socket.accept() => accepted,
+            () = closing.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Answers are small and whole: waiting to fill a packet only delays them.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY cannot be set");
+                }
+                let (app, closing) = (app.clone(), closing.clone());
+                match tls.clone() {
+                    Some(tls) => drop(gateway.inner.tasks.spawn(secured(tls, stream, app, timeout, closing))),
+                    None => drop(gateway.inner.tasks.spawn(connection(stream, app, timeout, closing))),
+                }
+            }
+            // The client's doing, and over.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
     }
+}
+
+/// The handshake first, within the time for headers: who does not finish it costs a socket and a task until then.
+async fn secured(tls: TlsAcceptor, stream: TcpStream, app: axum::Router, timeout: Duration, closing: CancellationToken) {
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(timeout, tls.accept(stream)) => shaken,
+        () = closing.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => connection(stream, app, timeout, closing).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake was not finished in time"),
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    app: axum::Router,
+    header_timeout: Duration,
+    closing: CancellationToken,
+) {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(64 * 1024);
     let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)).with_upgrades();

@@ -43,7 +43,7 @@ pub struct GuardConfig {
     pub keys: Option<Arc<dyn KeyStore>>,
     /// Whose tokens are taken.
     pub issuers: Vec<Issuer>,
-    /// The issuer of this machine, if there is one. Its tokens are taken, and those of its own object may do everything.
+    /// The issuer of this machine, if there is one: it answers who asks for a token. See also [`GuardConfig::trusting`].
     pub local: Option<Arc<LocalIssuer>>,
     /// For which services tokens may be.
     pub audiences: Audiences,
@@ -51,6 +51,15 @@ pub struct GuardConfig {
     pub roles: Vec<RoleRule>,
     /// How much one subject may do.
     pub limits: Option<SubjectLimits>,
+}
+
+impl GuardConfig {
+    /// The same with an issuer of this machine whose tokens are taken; those of its own object may do everything.
+    pub fn trusting(mut self, local: Arc<LocalIssuer>) -> Self {
+        self.issuers.push(local.trusted());
+        self.local = Some(local);
+        self
+    }
 }
 
 /// The guard at every route. Cheap to clone.
@@ -66,10 +75,7 @@ struct Inner {
 
 impl Guard {
     /// One that takes what this says.
-    pub fn new(mut config: GuardConfig) -> Self {
-        if let Some(local) = &config.local {
-            config.issuers.push(local.trusted());
-        }
+    pub fn new(config: GuardConfig) -> Self {
         let limiter = config.limits.map(Limiter::new);
         Self { inner: Arc::new(Inner { config, limiter }) }
     }
@@ -95,7 +101,7 @@ impl Guard {
     /// The check that failed.
     pub async fn check(&self, headers: &HeaderMap, permission: Permission, target: Target<'_>) -> Result<Admitted, Refusal> {
         self.decide(headers, permission, target).await.inspect_err(|refusal| {
-            tracing::warn!(check = refusal.code(), status = refusal.status(), "refused: {refusal}");
+            tracing::info!(check = refusal.code(), status = refusal.status(), "refused: {refusal}");
         })
     }
 

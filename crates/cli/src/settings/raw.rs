@@ -6,7 +6,10 @@ use greenroom_core::DiskLimits;
 use greenroom_gateway::LimitOverrides;
 use serde::Deserialize;
 
-use super::PoolSettings;
+use super::{
+    PoolSettings,
+    identity::{RawIdentity, RawTls},
+};
 
 /// A value, or `"auto"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -42,6 +45,8 @@ pub struct Raw {
     pub limits: RawLimits,
     pub compile: RawCompile,
     pub http: RawHttp,
+    pub identity: RawIdentity,
+    pub tls: RawTls,
     pub packages: RawPackages,
     #[serde(default)]
     pub pools: BTreeMap<String, PoolSettings>,

@@ -152,7 +152,7 @@ fn local_guard(directory: &tempfile::TempDir, keys: Option<Arc<dyn KeyStore>>) -
         permissions: vec![Permission::Execute],
         pools: vec!["p".to_owned()].into(),
     }];
-    Guard::new(GuardConfig { keys, local: Some(Arc::new(local)), roles, ..GuardConfig::default() })
+    Guard::new(GuardConfig { keys, roles, ..GuardConfig::default() }.trusting(Arc::new(local)))
 }
 
 const OTHER: &str = "11111111-2222-3333-4444-555555555555";
@@ -169,6 +169,15 @@ async fn tokens_give_what_their_roles_give() {
     assert_eq!(guard.check(&token(Some(OTHER)), Permission::Manage, POOL).await.unwrap_err().status(), 403);
     assert_eq!(guard.check(&token(Some(OTHER)), Permission::Execute, Target::Server).await.unwrap_err().status(), 403);
     assert_eq!(guard.check(&token(Some(STRANGER)), Permission::Execute, POOL).await.unwrap_err().status(), 403);
+}
+
+#[tokio::test]
+async fn an_issuer_that_only_answers_changes_nothing_for_an_open_guard() {
+    let directory = tempfile::tempdir().unwrap();
+    let local = Arc::new(LocalIssuer::open(directory.path(), "http://127.0.0.1:2000").unwrap());
+    let guard = Guard::new(GuardConfig { local: Some(local), ..GuardConfig::default() });
+    assert!(!guard.asks() && guard.local().is_some());
+    assert!(guard.check(&HeaderMap::new(), Permission::Execute, POOL).await.is_ok());
 }
 
 #[tokio::test]
