@@ -82,6 +82,11 @@ impl Room {
     pub(crate) fn new(bytes: u64) -> Self {
         Self { left: AtomicU64::new(bytes) }
     }
+
+    /// One who holds nothing of it yet.
+    pub(crate) fn holder(&self) -> Held<'_> {
+        Held { room: self, bytes: 0 }
+    }
 }
 
 /// What one request holds of it; dropped, it is given back.
@@ -94,7 +99,7 @@ pub(crate) struct Held<'a> {
 impl Held<'_> {
     /// Holds so many bytes altogether. What is small is not counted: it finds room however large the others are,
     /// and a server has descriptors for only so many.
-    fn hold(&mut self, bytes: u64) -> Result<(), Unreadable> {
+    pub(crate) fn hold(&mut self, bytes: u64) -> Result<(), Unreadable> {
         let more = if bytes > UNCOUNTED { bytes.saturating_sub(self.bytes) } else { 0 };
         if more > 0 {
             let taken = self.room.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(more));
@@ -121,7 +126,7 @@ pub(crate) async fn read<'a>(
     within: Duration,
     room: &'a Room,
 ) -> Result<(Bytes, Held<'a>), Unreadable> {
-    let mut held = Held { room, bytes: 0 };
+    let mut held = room.holder();
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let collected = if announced.is_some_and(|length| length > limit) {
         Err(BodyError::TooLarge { limit }.into())
@@ -131,9 +136,8 @@ pub(crate) async fn read<'a>(
     let raw = match collected {
         Ok(raw) => raw,
         Err(unreadable) => {
-            // Who asks before sending has not sent it.
-            if unreadable.leaves_the_rest() && !headers.contains_key(header::EXPECT) {
-                tokio::spawn(tokio::time::timeout(within, discard(body, limit)));
+            if unreadable.leaves_the_rest() {
+                discard_beside(body, headers, limit, within);
             }
             return Err(unreadable);
         }
@@ -180,7 +184,15 @@ fn values(json: &[u8]) -> usize {
     count
 }
 
-/// Reads what nobody wants, beside the answer.
+/// Reads a body on that nobody wants, beside the answer.
+pub(crate) fn discard_beside(body: Body, headers: &HeaderMap, limit: u64, within: Duration) {
+    // Who asks before sending has not sent it.
+    if !headers.contains_key(header::EXPECT) && !axum::body::HttpBody::is_end_stream(&body) {
+        tokio::spawn(tokio::time::timeout(within, discard(body, limit)));
+    }
+}
+
+/// Reads what nobody wants.
 async fn discard(mut body: Body, limit: u64) {
     let mut left = limit.saturating_mul(DISCARDED);
     while let Ok(Some(Ok(frame))) = tokio::time::timeout(DISCARD_PAUSE, body.frame()).await {

@@ -12,7 +12,7 @@ use greenroom_runtimes::{Catalogue, Runtime};
 use greenroom_wire::piston::{RuntimeEntry, etag};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{admission::Admission, body::Room, config::GatewayConfig, metrics::Metrics};
+use crate::{admission::Admission, azure, body::Room, config::GatewayConfig, metrics::Metrics};
 
 /// So many bodies of the largest size may be held at once.
 const LARGEST_BODIES: u64 = 8;
@@ -34,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) local: Local,
     /// The sessions.
     pub(crate) pools: Pools<LocalSessions>,
+    /// What Azure's data plane keeps beside them.
+    pub(crate) azure: azure::State,
     pub(crate) admission: Admission,
     pub(crate) metrics: Metrics,
     pub(crate) reload: Reload,
@@ -76,6 +78,7 @@ impl Gateway {
                 catalogue,
                 local,
                 pools,
+                azure: azure::State::default(),
                 metrics: Metrics::new(),
                 reload,
                 cut: CancellationToken::new(),

@@ -7,10 +7,11 @@
 //!
 //! Tasks: one per connection (`serve.rs`), which ends with its client, and takes its job along.
 //!
-//! Architecture invariant: no knowledge of namespaces, of Azure, of a cluster.
+//! Architecture invariant: no knowledge of namespaces, of a cluster; of Azure only in `azure` and `arm`.
 #![forbid(unsafe_code)]
 
 mod admission;
+mod azure;
 mod body;
 mod config;
 mod connect;

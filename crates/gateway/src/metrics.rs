@@ -22,6 +22,12 @@ struct StageLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SessionLabels {
+    kind: &'static str,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct FailureLabels {
     blame: &'static str,
 }
@@ -79,6 +85,7 @@ impl Hops {
 pub(crate) struct Metrics {
     registry: Registry,
     stages: Family<StageLabels, Counter>,
+    session_executions: Family<SessionLabels, Counter>,
     failures: Family<FailureLabels, Counter>,
     hops: Family<HopLabels, Histogram>,
     requests: Family<RequestLabels, Counter>,
@@ -101,6 +108,9 @@ impl Metrics {
         let mut registry = Registry::with_prefix("greenroom");
         let stages = Family::default();
         registry.register("stages", "Stages run, by runtime, stage and verdict", stages.clone());
+        let session_executions = Family::default();
+        let help = "Cells and commands run in sessions, by the kind of their pool and what came of them";
+        registry.register("session_executions", help, session_executions.clone());
         let failures = Family::default();
         registry.register("execution_failures", "Executions without an outcome, by who is to blame", failures.clone());
         let hops = Family::new_with_constructor(hop_histogram as fn() -> Histogram);
@@ -123,12 +133,31 @@ impl Metrics {
         let (kept_entries, kept_bytes) = (Gauge::default(), Gauge::default());
         registry.register("compile_cache_entries", "Results of compile stages that are kept", kept_entries.clone());
         registry.register_with_unit("compile_cache", "Memory that they take", Unit::Bytes, kept_bytes.clone());
-        Self { kept, kept_entries, kept_bytes, registry, stages, failures, hops, requests, queued, running, ready, busy, pools }
+        Self {
+            kept,
+            kept_entries,
+            kept_bytes,
+            registry,
+            stages,
+            session_executions,
+            failures,
+            hops,
+            requests,
+            queued,
+            running,
+            ready,
+            busy,
+            pools,
+        }
     }
 
     pub(crate) fn stage(&self, runtime: &str, outcome: &StageOutcome) {
         let labels = StageLabels { runtime: runtime.to_owned(), stage: outcome.kind.as_str(), verdict: outcome.verdict.as_str() };
         self.stages.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn session_execution(&self, kind: &'static str, status: &'static str) {
+        self.session_executions.get_or_create(&SessionLabels { kind, status }).inc();
     }
 
     pub(crate) fn failure(&self, blame: greenroom_core::Blame) {

@@ -21,7 +21,7 @@ use greenroom_wire::piston::{self, ContentType, ErrorBody, Route, Routed};
 use tracing::Instrument;
 
 use crate::{
-    body, connect, execute,
+    azure, body, connect, execute,
     gateway::{Gateway, Inner},
     issuer, own,
     packages::{self, Change},
@@ -36,7 +36,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/metrics", get(own::metrics))
         .route("/openapi.json", get(own::openapi_json))
         .merge(issuer::routes())
-        .fallback(piston)
+        .fallback(by_path)
         .layer(middleware::from_fn_with_state(gateway.clone(), around))
         .with_state(gateway)
 }
@@ -49,7 +49,10 @@ struct RequestId(String);
 async fn around(State(gateway): State<Gateway>, mut request: Request, next: Next) -> Response {
     let id = Gateway::new_id().to_string();
     let path = request.uri().path();
-    let route = own::route_label(path).or_else(|| issuer::route_label(path)).unwrap_or_else(|| label(piston::route(path)));
+    let route = own::route_label(path)
+        .or_else(|| issuer::route_label(path))
+        .or_else(|| azure::label(request.method().as_str(), path))
+        .unwrap_or_else(|| label(piston::route(path)));
     // Debug formatting escapes control characters: a client cannot write lines of its own into the log.
     let span = tracing::info_span!("request", id, method = %request.method(), path = ?path);
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -79,11 +82,16 @@ fn label(routed: Routed) -> &'static str {
     }
 }
 
-async fn piston(State(gateway): State<Gateway>, request: Request) -> Response {
+/// Azure's paths are told apart by their own rules, which know neither case nor single slashes; what is left is Piston's.
+async fn by_path(State(gateway): State<Gateway>, request: Request) -> Response {
     let begun = Instant::now();
     let id = request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
     let head = request.method() == Method::HEAD;
-    let response = answer(&gateway.inner, request, begun).await.unwrap_or_else(|refused| refused.reply(&id));
+    let response = if azure::label(request.method().as_str(), request.uri().path()).is_some() {
+        azure::handle(&gateway.inner, request, &id).await
+    } else {
+        answer(&gateway.inner, request, begun).await.unwrap_or_else(|refused| refused.reply(&id))
+    };
     if head { without_body(response) } else { response }
 }
 

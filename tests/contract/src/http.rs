@@ -15,12 +15,14 @@ pub struct Request {
     target: String,
     headers: Vec<(String, String)>,
     body: Option<Vec<u8>>,
+    /// Sent in pieces of so many bytes, its length unsaid.
+    chunk_bytes: Option<usize>,
 }
 
 impl Request {
     /// Without body and headers.
     pub fn new(method: &str, target: &str) -> Self {
-        Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: None }
+        Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: None, chunk_bytes: None }
     }
 
     /// With this header, too.
@@ -38,6 +40,12 @@ impl Request {
     /// With this body, as `application/json`.
     pub fn json(self, body: &Value) -> Self {
         self.header("Content-Type", "application/json").body(body.to_string())
+    }
+
+    /// With its body sent in pieces of so many bytes (`Transfer-Encoding: chunked`).
+    pub fn chunked(mut self, bytes: usize) -> Self {
+        self.chunk_bytes = Some(bytes);
+        self
     }
 
     /// The method.
@@ -101,19 +109,42 @@ impl Connection {
     /// # Errors
     /// Where the server hangs up, is silent, or speaks no HTTP.
     pub fn send(&mut self, request: &Request) -> Result<Response> {
+        // A server may answer and hang up before it has read all of a body that is too large.
+        let sent = self.begin(request);
+        let response = self.read(request.method == "HEAD");
+        response.or_else(|error| sent.context("cannot send the request").and(Err(error)))
+    }
+
+    /// Sends a request, and leaves its answer unread.
+    ///
+    /// # Errors
+    /// Where the server hangs up.
+    pub fn begin(&mut self, request: &Request) -> Result<()> {
         let mut message = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, request.target, self.host).into_bytes();
         for (name, value) in &request.headers {
             write!(message, "{name}: {value}\r\n")?;
         }
-        if let Some(body) = &request.body {
-            write!(message, "Content-Length: {}\r\n", body.len())?;
+        let body = request.body.as_deref().unwrap_or_default();
+        match request.chunk_bytes {
+            Some(bytes) => {
+                message.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+                for chunk in body.chunks(bytes.max(1)) {
+                    write!(message, "{:x}\r\n", chunk.len())?;
+                    message.extend_from_slice(chunk);
+                    message.extend_from_slice(b"\r\n");
+                }
+                message.extend_from_slice(b"0\r\n\r\n");
+            }
+            None => {
+                if request.body.is_some() {
+                    write!(message, "Content-Length: {}\r\n", body.len())?;
+                }
+                message.extend_from_slice(b"\r\n");
+                message.extend_from_slice(body);
+            }
         }
-        message.extend_from_slice(b"\r\n");
-        message.extend_from_slice(request.body.as_deref().unwrap_or_default());
-        // A server may answer and hang up before it has read all of a body that is too large.
-        let sent = self.reader.get_mut().write_all(&message);
-        let response = self.read(request.method == "HEAD");
-        response.or_else(|error| sent.context("cannot send the request").and(Err(error)))
+        self.reader.get_mut().write_all(&message)?;
+        Ok(())
     }
 
     fn line(&mut self) -> Result<String> {
@@ -138,7 +169,7 @@ impl Connection {
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
         let mut response = Response { status, headers, body: Vec::new() };
-        if is_head || status == 304 || status < 200 {
+        if is_head || matches!(status, 204 | 304) || status < 200 {
             return Ok(response);
         }
         if response.header("transfer-encoding").is_some_and(|encoding| encoding.eq_ignore_ascii_case("chunked")) {

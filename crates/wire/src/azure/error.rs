@@ -53,6 +53,9 @@ pub enum AzureError {
     /// No session of this identifier, where one is to be stopped.
     #[error("Session with identifier '{}' was not found.", shorten(.0))]
     NothingToStop(String),
+    /// No session of this identifier, where it is the resource that is asked for.
+    #[error("Could not find session with name '{}'.", shorten(.0))]
+    SessionNotFound(String),
     /// No execution of this id under this identifier, or it ended too long ago.
     #[error("No execution available for operation Id: {}", shorten(.0))]
     NoExecution(String),
@@ -155,6 +158,7 @@ impl AzureError {
             AzureError::FileNotFound(_) => "FileNotFound",
             AzureError::NoSpace(_) => "InsufficientStorage",
             AzureError::NoSession(_) | AzureError::NothingToStop(_) => "SessionWithIdentifierNotFound",
+            AzureError::SessionNotFound(_) => "NoSessionFoundError",
             AzureError::NoExecution(_) => "ExecutionNotFound",
             AzureError::PoolNotFound { .. } => "ResourceNotFound",
             AzureError::NotFound => "NotFound",
@@ -178,6 +182,7 @@ impl AzureError {
             AzureError::Forbidden(_) => 403,
             AzureError::FileNotFound(_)
             | AzureError::NothingToStop(_)
+            | AzureError::SessionNotFound(_)
             | AzureError::NoExecution(_)
             | AzureError::PoolNotFound { .. }
             | AzureError::NotFound => 404,

@@ -13,6 +13,15 @@ pub struct PoolAddress {
     pub name: String,
 }
 
+impl PoolAddress {
+    /// The path of the pool's management endpoint, without a slash at the end.
+    pub fn path(&self) -> String {
+        let encode = percent::encode;
+        let (subscription, group, name) = (encode(&self.subscription), encode(&self.resource_group), encode(&self.name));
+        format!("/subscriptions/{subscription}/resourceGroups/{group}/sessionPools/{name}")
+    }
+}
+
 /// What is asked for, and of which pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -212,7 +221,7 @@ mod tests {
             "//subscriptions/s-1/resourceGroups/rg/sessionPools/pool//code/execute",
         ] {
             let call = Call::parse("POST", path).unwrap().unwrap();
-            assert_eq!((call.pool.name.as_str(), call.operation), ("pool", Operation::Execute(Shape::Old)), "{path}");
+            assert_eq!((call.pool.path().as_str(), call.operation), (BASE, Operation::Execute(Shape::Old)), "{path}");
         }
     }
 

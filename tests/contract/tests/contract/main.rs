@@ -1,7 +1,8 @@
-//! Piston's contract, row by row, against a running server. Names say what a Piston does; those below `difference::` are the
+//! The contracts, row by row, against a running server: Piston's, and Azure's sessions below `azure::`. Names say what a Piston does; those below `difference::` are the
 //! rows on which Greenroom differs on purpose (docs/piston-compatibility.md), to be left out against a real Piston:
 //! `GREENROOM_CONTRACT_URL=http://127.0.0.1:2000 cargo test -p greenroom-contract -- --skip difference::`
 
+mod azure;
 mod difference;
 mod envelope;
 mod listing;
@@ -64,13 +65,17 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn trials(server: Option<&Arc<Server>>) -> Vec<Trial> {
-    let modules: [(&str, &[Row]); 6] = [
+    let modules: [(&str, &[Row]); 10] = [
         ("envelope", envelope::ROWS),
         ("request", request::ROWS),
         ("outcome", outcome::ROWS),
         ("listing", listing::ROWS),
         ("websocket", websocket::ROWS),
         ("difference", difference::ROWS),
+        ("azure::execution", azure::execution::ROWS),
+        ("azure::files", azure::files::ROWS),
+        ("azure::refusal", azure::refusal::ROWS),
+        ("azure::session", azure::session::ROWS),
     ];
     let rows = modules.into_iter().flat_map(|(module, rows)| rows.iter().map(move |row| (module, row)));
     rows.map(|(module, &(name, row))| {
