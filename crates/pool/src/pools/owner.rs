@@ -15,6 +15,9 @@ use crate::{
     store::{UsageEnd, UsageId, UsageStart},
 };
 
+/// How often the store is told of a session that goes on, milliseconds.
+const NOTED_EVERY_MS: u64 = 10_000;
+
 /// The one task that knows and changes a pool's state.
 pub(super) struct Owner<B: Backend> {
     decide: Decide,
@@ -39,6 +42,8 @@ struct Living<B: Backend> {
     /// Ends the watcher.
     watched: CancellationToken,
     usage: Option<UsageId>,
+    /// When the store was last told how long it has been used.
+    noted_ms: u64,
     /// What the identifier was to be told by a call that went before its answer.
     untold: Option<Ended>,
 }
@@ -96,10 +101,14 @@ impl<B: Backend> Owner<B> {
             Message::Leave { call } => {
                 self.waiting.remove(&call);
                 // Before it goes to the next call.
-                if let Some(session) = self.decide.held_by(call) {
+                let held = self.decide.held_by(call);
+                if let Some(session) = held {
                     self.check(session).await;
                 }
                 self.happens(Event::Leave { call });
+                if let Some(session) = held {
+                    self.note(session);
+                }
             }
             Message::Made { session, result } => self.made(session, result),
             Message::Ended { session, reason } => self.happens(Event::SessionEnded { session, reason }),
@@ -168,6 +177,7 @@ impl<B: Backend> Owner<B> {
                     fate: watch::Sender::new(None),
                     watched: CancellationToken::new(),
                     usage: None,
+                    noted_ms: self.clock.now_ms(),
                     untold: None,
                 };
                 self.watch(session, made, living.watched.clone());
@@ -232,6 +242,19 @@ impl<B: Backend> Owner<B> {
         }));
         if sent.is_err() {
             living.untold = ended_before;
+        }
+    }
+
+    /// Tells the store how long a session has been used so far, now and then: what is not told goes with `kill -9`.
+    fn note(&mut self, session: SessionId) {
+        let now_ms = self.clock.now_ms();
+        let Some(living) = self.living.get_mut(&session).filter(|living| now_ms >= living.noted_ms + NOTED_EVERY_MS) else {
+            return;
+        };
+        let life = self.decide.tenures().find(|tenure| tenure.session == session).map(|tenure| tenure.life);
+        if let Some((id, life)) = living.usage.zip(life) {
+            living.noted_ms = now_ms;
+            self.store.note_usage(id, life.busy_ms, life.idle_ms);
         }
     }
 

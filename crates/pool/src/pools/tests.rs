@@ -413,3 +413,17 @@ async fn pools_and_what_is_to_be_told_survive_a_restart_and_sessions_do_not() {
     assert!(pools.acquire("test", id("stopped")).await.unwrap().ended_before().is_none(), "who asked for it is not told");
     assert!(pools.acquire("test", id("new")).await.unwrap().ended_before().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_long_a_session_was_used_is_known_after_a_kill_but_for_the_last_seconds() {
+    let world = World::default();
+    let pools = pools(&world, spec(3, 0)).await;
+    for _ in 0..30 {
+        call(&pools, "test", "a", 500).await.unwrap();
+        sleep(Duration::from_millis(500)).await;
+    }
+    let sums = pools.store().usage_sums(UsageFilter::of_pool("test")).await.unwrap();
+    let [sum] = &sums[..] else { panic!("{sums:?}") };
+    assert_eq!((sum.sessions, sum.alive), (1, 1));
+    assert!((20_000..=30_000).contains(&sum.allocated_ms), "{sum:?}");
+}

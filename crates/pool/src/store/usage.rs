@@ -48,7 +48,7 @@ pub struct UsageFilter {
     pub until_unix_ms: Option<u64>,
 }
 
-/// What the sessions of a pool used. Of those that live only their number is known.
+/// What the sessions of a pool used; those that live, as far as it was noted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct UsageSum {
     /// The pool.
@@ -116,7 +116,7 @@ impl UsageFilter {
 
 /// Ends what a server before this one left alive.
 pub(super) fn end_those_left(connection: &mut Connection, now_unix_ms: u64) -> rusqlite::Result<()> {
-    // What they used is unknown: the kernel's counters went with them.
+    // What they used is known as far as it was noted: the kernel's counters went with them.
     connection.execute(
         "UPDATE usage SET ended_unix_ms = max(?, started_unix_ms), end_reason = ? WHERE ended_unix_ms IS NULL",
         params![signed(now_unix_ms), EndReason::Restart.as_str()],
@@ -144,6 +144,15 @@ impl Store {
             Ok(())
         });
         id
+    }
+
+    /// Notes for how long a session that goes on has been used, milliseconds. Not waited for.
+    pub fn note_usage(&self, id: UsageId, busy_ms: u64, idle_ms: u64) {
+        self.tell("the use of a session", move |connection| {
+            let sql = "UPDATE usage SET busy_ms = ?, idle_ms = ? WHERE id = ? AND ended_unix_ms IS NULL";
+            connection.prepare_cached(sql)?.execute(params![signed(busy_ms), signed(idle_ms), id.0])?;
+            Ok(())
+        });
     }
 
     /// Ends the row of a session. Not waited for.
