@@ -60,8 +60,8 @@ impl Session {
     /// [`SessionError`]: never what the code does, only that it could not be executed.
     pub async fn execute(&self, cell: CodeExecution) -> Result<CodeResult, SessionError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request::Code(cell, answer)).await.map_err(|_| SessionError::Gone)?;
-        answered.await.map_err(|_| SessionError::Gone)?
+        self.requests.send(Request::Code(cell, answer)).await.map_err(|_| self.why_over())?;
+        answered.await.map_err(|_| self.why_over())?
     }
 
     /// Runs a command, after those that were asked for before. Dropping the future stops the command; the session goes on.
@@ -70,8 +70,12 @@ impl Session {
     /// [`SessionError`]: never what the command does, only that it could not be run.
     pub async fn run(&self, command: ShellCommand) -> Result<ShellResult, SessionError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request::Command(command, answer)).await.map_err(|_| SessionError::Gone)?;
-        answered.await.map_err(|_| SessionError::Gone)?
+        self.requests.send(Request::Command(command, answer)).await.map_err(|_| self.why_over())?;
+        answered.await.map_err(|_| self.why_over())?
+    }
+
+    fn why_over(&self) -> SessionError {
+        self.ended.borrow().map_or(SessionError::Gone, SessionError::Ended)
     }
 
     /// Its files. They can be reached while a cell runs, too.

@@ -51,6 +51,9 @@ def main():
             received += chunk
         line, received = received.split(b"\n", 1)
         request = json.loads(line)
+        # What came too late for the command before is not this one's.
+        while signal.sigtimedwait({signal.SIGINT}, 0):
+            pass
         if not _has_directory():
             os.chdir(home)
         _send(channel, {"id": request["id"], "ok": True, "exit": _run(request)})

@@ -3,14 +3,18 @@
 //
 // It speaks newline-delimited JSON over descriptor 3, a connected stream socket:
 //
-//     -> {"ready":true,"runtime":"javascript","version":"20.19.0"}                                       once
-//     <- {"id":1,"code":"..."}
+//     -> {"ready":true,"runtime":"javascript","version":"20.19.0","interrupt":"line"}                    once
+//     <- {"id":1,"code":"...","timeout_ms":220000}
+//     <- {"interrupt":1}                                                                  while it runs, if it must end
 //     -> {"id":1,"ok":true,"result":{"text":"2"},"absent":false,"error":null,"truncated":false}
 //
 // A cell is a script in the global scope: what it declares, later cells see, and what is declared with const or let cannot be
 // declared again. `await` is allowed everywhere. The value is that of the last expression, as util.inspect shows it; a promise
-// is waited for. What a cell prints is in the pipes before the answer. SIGINT interrupts the cell that runs: its code at once,
-// or its waiting; what it has begun in the background goes on, since nothing can stop a promise.
+// is waited for. What a cell prints is in the pipes before the answer.
+//
+// Code that runs ends at its time, and an interrupt ends the waiting for a promise; what the cell has begun in the background goes on,
+// since nothing can stop a promise. SIGINT ends code that runs, too: it is sent where the interrupt has no effect, and only there, because
+// node dies of one that comes when a script begins or ends.
 
 const fs = require('fs');
 const net = require('net');
@@ -41,6 +45,17 @@ try {
 const importModuleDynamically = vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER ?? ((specifier) => import(specifier));
 
 class Interrupted extends Error {
+  #timedOut;
+
+  constructor(message, timedOut = false) {
+    super(message);
+    this.#timedOut = timedOut;
+  }
+
+  get timedOut() {
+    return this.#timedOut;
+  }
+
   get name() {
     return 'Interrupted';
   }
@@ -52,8 +67,9 @@ class Exit extends Error {
   }
 }
 
-// The number of the cell, and what ends its waiting, while one runs.
+// The number of the cell; of one that runs, its request and what ends its waiting.
 let count = 0;
+let running = null;
 let interrupt = null;
 
 function compile(code, filename) {
@@ -106,13 +122,14 @@ function settled(promise) {
   })]);
 }
 
-async function run(code) {
+async function run({ code, timeout_ms: timeout = 220_000 }) {
   const [script, wrapped] = prepare(code.replace(/^\ufeff/, ''), `cell ${count}`);
   let value;
   try {
-    value = script.runInThisContext({ breakOnSigint: true });
+    value = script.runInThisContext({ breakOnSigint: true, timeout: Math.max(timeout, 1) });
   } catch (error) {
-    if (error?.code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED') throw new Interrupted('the cell was interrupted');
+    const timedOut = error?.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT';
+    if (timedOut || error?.code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED') throw new Interrupted('the cell was interrupted', timedOut);
     throw error;
   }
   if (wrapped) return (await settled(value))?.value;
@@ -197,16 +214,17 @@ class Output extends Writable {
 async function answer(request) {
   count += 1;
   const answer = { id: request.id, ok: true, result: null, absent: true, error: null, truncated: false };
+  running = request.id;
   try {
-    const value = await run(request.code);
+    const value = await run(request);
     if (value !== undefined) {
       const [text, truncated] = cut(inspect(value), TEXT_BYTES_MAX);
       Object.assign(answer, { result: { text }, absent: false, truncated });
     }
   } catch (thrown) {
-    Object.assign(answer, { ok: false, error: describe(thrown) });
+    Object.assign(answer, { ok: false, error: describe(thrown), timed_out: thrown instanceof Interrupted && thrown.timedOut });
   }
-  interrupt = null;
+  running = interrupt = null;
   return answer;
 }
 
@@ -242,10 +260,12 @@ socket.on('data', (chunk) => {
     const line = Buffer.concat([...received, rest.subarray(0, end)]).toString();
     received = [];
     rest = rest.subarray(end + 1);
-    last = last.then(() => answer(parse(line))).then(send);
+    const request = parse(line);
+    if (request.interrupt === undefined) last = last.then(() => answer(request)).then(send);
+    else if (request.interrupt === running) interrupt?.();
   }
   if (rest.length > 0) received.push(rest);
 });
 socket.on('error', () => process.reallyExit(0));
 socket.on('close', () => process.reallyExit(0));
-send({ ready: true, runtime: 'javascript', version: process.versions.node });
+send({ ready: true, runtime: 'javascript', version: process.versions.node, interrupt: 'line' });

@@ -47,9 +47,10 @@ impl Channel {
 
     /// Puts a line on its way; [`Channel::next`] sends what does not go at once.
     pub(super) fn say(&mut self, line: Vec<u8>) -> Result<(), Broken> {
-        // One task at a time: what was said before has been answered, so it has been read.
-        self.outgoing = line;
+        // What was said before may not have been read yet, where it was given up. It is bounded: one task at a time.
+        self.outgoing.drain(..self.sent);
         self.sent = 0;
+        self.outgoing.extend(line);
         self.advance()
     }
 

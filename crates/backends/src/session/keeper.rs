@@ -6,7 +6,7 @@
 //!    │                     │ time is up, CPU is used up,       ▲
 //!    │                     │ or the caller is gone             │ answer
 //!    │                     ▼                                   │
-//!    │                 interrupted (SIGINT, again after 1 s) ──┘
+//!    │                 interrupted (SIGINT, again after 1 s) ──┘  (JavaScript: a line, after 0.3 s SIGINT)
 //!    │                     │ no answer for 2 s
 //!    ▼                     ▼
 //!  ended: the program ended, or said what nobody asked it, or did not heed
@@ -30,7 +30,7 @@ use super::{
     channel::{Broken, Channel},
     meter::Meter,
     output::Output,
-    wire::{self, Answer},
+    wire::{self, Answer, Interrupts},
 };
 use crate::local::{OpenEnd, OpenHandle};
 
@@ -44,6 +44,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Between the end of the conversation and the news of how the program ended.
 const END_NEWS: Duration = Duration::from_secs(2);
+/// A line that interrupts gets so long to have an effect, before the signal is sent after all.
+const LINE: Duration = Duration::from_millis(300);
 /// CPU time is looked at no more often than this.
 const CPU_LOOK: Duration = Duration::from_millis(50);
 
@@ -54,6 +56,7 @@ pub(super) struct Keeper {
     pub(super) output: Output,
     pub(super) requests: mpsc::Receiver<Request>,
     pub(super) limits: SessionLimits,
+    pub(super) interrupts: Interrupts,
     /// Whether it takes commands, not code.
     pub(super) shell: bool,
     /// The runtime's name, for those who ask it for the other.
@@ -137,7 +140,9 @@ impl Keeper {
             return None;
         }
         let id = self.next_id();
-        let done = self.exchange(wire::code(id, &cell), id, cell.timeout_ms, &mut asked).await;
+        let wall_ms = self.wall_ms(cell.timeout_ms);
+        let own_ms = (self.interrupts == Interrupts::Line).then_some(wall_ms);
+        let done = self.exchange(wire::code(id, &cell, own_ms), id, wall_ms, &mut asked).await;
         let mut answer = done.answer;
         let stdout = self.output.take(Stream::Stdout, cell.output_chars);
         let stderr = self.output.take(Stream::Stderr, cell.output_chars);
@@ -146,6 +151,7 @@ impl Keeper {
                 (_, None) if done.interrupted.is_none() => CellStatus::Aborted,
                 (Some(Interrupt::CpuTime), _) => CellStatus::CpuTime,
                 (Some(_), _) => CellStatus::TimedOut,
+                (None, Some(answer)) if answer.timed_out => CellStatus::TimedOut,
                 (None, Some(answer)) if answer.ok => CellStatus::Succeeded,
                 (None, _) => CellStatus::Failed,
             },
@@ -166,7 +172,8 @@ impl Keeper {
             return None;
         }
         let id = self.next_id();
-        let done = self.exchange(wire::command(id, &command), id, command.timeout_ms, &mut asked).await;
+        let wall_ms = self.wall_ms(command.timeout_ms);
+        let done = self.exchange(wire::command(id, &command), id, wall_ms, &mut asked).await;
         let stdout = self.output.take(Stream::Stdout, command.output_chars);
         let stderr = self.output.take(Stream::Stderr, command.output_chars);
         let result = ShellResult {
@@ -185,6 +192,10 @@ impl Keeper {
             ended: ended(done.over),
         };
         self.reply(asked, result, done.over)
+    }
+
+    fn wall_ms(&self, asked_ms: Option<u64>) -> u64 {
+        asked_ms.unwrap_or(u64::MAX).min(self.limits.execution_wall_ms)
     }
 
     fn next_id(&mut self) -> u64 {
@@ -210,9 +221,8 @@ impl Keeper {
     }
 
     /// Hands over a task and waits for its answer, interrupting it when it must end.
-    async fn exchange<R>(&mut self, task: Vec<u8>, id: u64, timeout_ms: Option<u64>, asked: &mut Asked<R>) -> Done {
+    async fn exchange<R>(&mut self, task: Vec<u8>, id: u64, wall_ms: u64, asked: &mut Asked<R>) -> Done {
         let keep = usize::try_from(self.limits.execution_output_bytes).unwrap_or(usize::MAX);
-        let wall_ms = timeout_ms.unwrap_or(u64::MAX).min(self.limits.execution_wall_ms);
         self.output.begin();
         let began = Instant::now();
         let cpu_used_up = cpu_used_up(self.handle.clone(), self.limits, wall_ms);
@@ -238,7 +248,7 @@ impl Keeper {
                     None => interrupt = Some(Interrupt::WallTime),
                     Some((_, since)) if since.elapsed() < GRACE => {
                         deadline = since + GRACE;
-                        self.interrupt().await;
+                        self.signal().await;
                     }
                     Some(_) => break (None, Some(self.kill().await)),
                 },
@@ -249,16 +259,28 @@ impl Keeper {
             if let Some(why) = interrupt {
                 let now = Instant::now();
                 interrupted = Some((why, now));
-                deadline = now + AGAIN;
-                self.interrupt().await;
+                deadline = now + if self.interrupts == Interrupts::Line { LINE } else { AGAIN };
+                self.interrupt(id).await;
             }
         };
         let took = began.elapsed();
         self.output.drain(keep);
+        if interrupted.is_some() && over.is_none() {
+            // The signal takes another way than the next task: what is answered behind it says that it has arrived.
+            self.meter.look(&self.handle).await;
+        }
         Done { answer, interrupted: interrupted.map(|(why, _)| why), took, over }
     }
 
-    async fn interrupt(&self) {
+    async fn interrupt(&mut self, id: u64) {
+        match self.interrupts {
+            Interrupts::Signal => self.signal().await,
+            // A conversation that is broken says so where it is read.
+            Interrupts::Line => drop(self.channel.say(wire::interrupt(id))),
+        }
+    }
+
+    async fn signal(&self) {
         if let Err(error) = self.handle.signal(INTERRUPT).await {
             // Then it has ended, and its end is on its way.
             tracing::debug!(%error, "a session's program cannot be interrupted");

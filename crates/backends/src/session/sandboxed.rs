@@ -121,6 +121,7 @@ async fn begin(sandbox: OpenSandbox, spec: &PoolSpec) -> Result<Session, CreateE
         output,
         requests: receiver,
         limits: spec.limits,
+        interrupts: hello.interrupt,
         shell: spec.kind == PoolKind::Shell,
         runtime: hello.runtime.clone(),
         meter: meter.clone(),

@@ -16,6 +16,20 @@ const NAME_BYTES_MAX: usize = 64;
 pub(super) struct Hello {
     pub(super) runtime: String,
     pub(super) version: String,
+    /// How a cell is interrupted.
+    #[serde(default)]
+    pub(super) interrupt: Interrupts,
+}
+
+/// How a program wants to be interrupted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Interrupts {
+    /// By SIGINT.
+    #[default]
+    Signal,
+    /// By a line, and by SIGINT only where that has no effect; and it keeps the time of a cell itself.
+    Line,
 }
 
 #[derive(Serialize)]
@@ -29,6 +43,8 @@ struct Task<'a> {
     argv: Option<&'a [String]>,
     #[serde(skip_serializing_if = "str::is_empty")]
     stdin: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<u64>,
 }
 
 /// Its answer to a cell or a command.
@@ -44,6 +60,9 @@ pub(super) struct Answer {
     pub(super) error: Option<CellError>,
     #[serde(default)]
     pub(super) truncated: bool,
+    /// The program itself ended the cell at its time.
+    #[serde(default)]
+    pub(super) timed_out: bool,
     /// A command's exit status.
     #[serde(default)]
     pub(super) exit: Option<i32>,
@@ -56,8 +75,14 @@ enum Shown {
     Image { format: String, base64: String },
 }
 
-pub(super) fn code(id: u64, cell: &CodeExecution) -> Vec<u8> {
-    line(&Task { id, code: Some(&cell.code), command: None, argv: None, stdin: "" })
+/// A cell; `timeout_ms` for a program that keeps its time itself.
+pub(super) fn code(id: u64, cell: &CodeExecution, timeout_ms: Option<u64>) -> Vec<u8> {
+    line(&Task { id, code: Some(&cell.code), command: None, argv: None, stdin: "", timeout_ms })
+}
+
+/// The interrupt of a cell. Where it comes too late, it is no other cell's.
+pub(super) fn interrupt(id: u64) -> Vec<u8> {
+    format!("{{\"interrupt\":{id}}}\n").into_bytes()
 }
 
 pub(super) fn command(id: u64, command: &ShellCommand) -> Vec<u8> {
@@ -65,7 +90,7 @@ pub(super) fn command(id: u64, command: &ShellCommand) -> Vec<u8> {
         ShellCommandKind::Line(text) => (Some(text.as_str()), None),
         ShellCommandKind::Argv(argv) => (None, Some(argv.as_slice())),
     };
-    line(&Task { id, code: None, command: line_of_shell, argv, stdin: &command.stdin })
+    line(&Task { id, code: None, command: line_of_shell, argv, stdin: &command.stdin, timeout_ms: None })
 }
 
 fn line(task: &Task<'_>) -> Vec<u8> {
@@ -110,7 +135,7 @@ mod tests {
     #[test]
     fn a_task_is_one_line_whatever_is_in_it() {
         let cell = CodeExecution { code: "a\n\"b\"\u{2028}\0".into(), ..CodeExecution::default() };
-        let bytes = code(7, &cell);
+        let bytes = code(7, &cell, None);
         assert_eq!(bytes.iter().filter(|&&byte| byte == b'\n').count(), 1);
         let task: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(task, serde_json::json!({"id": 7, "code": cell.code}));

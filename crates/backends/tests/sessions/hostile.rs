@@ -3,13 +3,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use greenroom_backends::{CellStatus, CodeExecution, FileError, Local, LocalSessions, Session, SessionError, SessionProgram};
+use greenroom_backends::{
+    CellStatus, CodeExecution, FileError, Local, LocalSessions, Session, SessionError, SessionProgram, ShellCommand,
+    ShellCommandKind,
+};
 use greenroom_pool::{
     Backend, EndReason,
     PoolKind::{NodeLts, PythonLts, Shell},
 };
 
-use super::{Sessions, Tested, cell, code, made, printed, session, sh, shown, spec, value};
+use super::{Sessions, Tested, cell, code, command, made, printed, session, sh, shown, spec, value};
 
 /// Finds the conversation among the descriptors of the program.
 const FIND: &str = "import os, socket, stat\nfds = [int(n) for n in os.listdir('/proc/self/fd')]\nchannel = [n for n in fds if n > 2 and os.path.exists('/proc/self/fd/%d' % n) and stat.S_ISSOCK(os.fstat(n).st_mode)][0]";
@@ -250,5 +253,32 @@ os.getuid()";
     let later = cell(&*session(&sessions, PythonLts).await?, look).await?;
     assert_eq!(later.stdout, "[]\n", "{later:?}");
     assert_ne!(later.value, uid);
+    Ok(())
+}
+
+pub async fn an_interrupt_never_meets_the_next_cell(sessions: Sessions) -> Tested {
+    for kind in [PythonLts, NodeLts, Shell] {
+        let session = session(&sessions, kind).await?;
+        let mut met = 0;
+        // Cells that end about when their time does.
+        for turn in 0..60_u64 {
+            let timeout_ms = Some(3 + turn % 5);
+            if kind == Shell {
+                let short = ShellCommand { timeout_ms, ..command(ShellCommandKind::Line("sleep 0.003".into())) };
+                met += u32::from(session.run(short).await?.status == CellStatus::TimedOut);
+                let next = sh(&session, "sleep 0.01; echo whole").await?;
+                assert_eq!((next.stdout.as_str(), next.exit), ("whole\n", Some(0)), "turn {turn}: {next:?}");
+            } else {
+                let (short, next) = match kind {
+                    PythonLts => ("import time; time.sleep(0.004)", "time.sleep(0.01)\n'whole'"),
+                    _ => ("await new Promise(r => setTimeout(r, 4))", "await new Promise(r => setTimeout(r, 10)); 'whole'"),
+                };
+                met +=
+                    u32::from(session.execute(CodeExecution { timeout_ms, ..code(short) }).await?.status == CellStatus::TimedOut);
+                assert_eq!(value(&session, next).await?, shown("'whole'"), "turn {turn}");
+            }
+        }
+        assert!(met > 0, "{kind:?}: no cell was interrupted");
+    }
     Ok(())
 }

@@ -126,6 +126,7 @@ fn main() -> ExitCode {
         a_program_that_does_not_start_says_why,
         usage_is_counted,
         two_sessions_share_nothing,
+        an_interrupt_never_meets_the_next_cell,
     ];
     let trials = tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
