@@ -21,6 +21,7 @@ mod issuer;
 mod metrics;
 mod own;
 mod packages;
+mod peer;
 mod piston;
 mod reply;
 mod serve;

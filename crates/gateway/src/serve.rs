@@ -8,12 +8,16 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Gateway, router};
+use crate::{
+    Gateway,
+    peer::{Connection, Peer},
+    router,
+};
 
 /// After a failed accept (out of descriptors, usually) the loop rests: trying again at once would only burn time.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -76,10 +80,11 @@ async fn accept(listener: Listener, gateway: Gateway, app: axum::Router, closing
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY cannot be set");
                 }
-                let (app, closing) = (app.clone(), closing.clone());
+                let (stream, peer) = Connection::new(stream);
+                let client = Client { peer, app: app.clone(), timeout, closing: closing.clone() };
                 match tls.clone() {
-                    Some(tls) => drop(gateway.inner.tasks.spawn(secured(tls, stream, app, timeout, closing))),
-                    None => drop(gateway.inner.tasks.spawn(connection(stream, app, timeout, closing))),
+                    Some(tls) => drop(gateway.inner.tasks.spawn(secured(tls, stream, client))),
+                    None => drop(gateway.inner.tasks.spawn(connection(stream, client))),
                 }
             }
             // The client's doing, and over.
@@ -92,31 +97,38 @@ async fn accept(listener: Listener, gateway: Gateway, app: axum::Router, closing
     }
 }
 
+/// What a connection is served with.
+struct Client {
+    peer: Peer,
+    app: axum::Router,
+    /// For a handshake, and for headers.
+    timeout: Duration,
+    closing: CancellationToken,
+}
+
 /// The handshake first, within the time for headers: who does not finish it costs a socket and a task until then.
-async fn secured(tls: TlsAcceptor, stream: TcpStream, app: axum::Router, timeout: Duration, closing: CancellationToken) {
+async fn secured(tls: TlsAcceptor, stream: Connection, client: Client) {
     let shaken = tokio::select! {
-        shaken = tokio::time::timeout(timeout, tls.accept(stream)) => shaken,
-        () = closing.cancelled() => return,
+        shaken = tokio::time::timeout(client.timeout, tls.accept(stream)) => shaken,
+        () = client.closing.cancelled() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => connection(stream, app, timeout, closing).await,
+        Ok(Ok(stream)) => connection(stream, client).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake was not finished in time"),
     }
 }
 
-async fn connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    app: axum::Router,
-    header_timeout: Duration,
-    closing: CancellationToken,
-) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, client: Client) {
+    let Client { peer, app, timeout, closing } = client;
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(64 * 1024);
+    builder.timer(TokioTimer::new()).header_read_timeout(timeout).max_buf_size(64 * 1024);
     let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)).with_upgrades();
     tokio::pin!(served);
     let result = tokio::select! {
         result = served.as_mut() => result,
+        // Dropped, it takes its job along.
+        () = peer.gone() => return tracing::debug!("a client is gone"),
         () = closing.cancelled() => {
             // Finishes the request in hand, then closes.
             served.as_mut().graceful_shutdown();

@@ -1,4 +1,8 @@
-use std::time::{Duration, Instant};
+use std::{
+    io::Write,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use greenroom_contract::{Frame, Request, Server, Socket};
 use serde_json::{Value, json};
@@ -22,6 +26,7 @@ crate::rows!(
     input_can_be_ended,
     a_character_split_between_messages_is_joined,
     a_closed_socket_stops_its_job,
+    a_closed_connection_stops_its_job_whatever_came_behind_the_request,
     a_client_that_does_not_read_loses_its_place,
     a_drain_waits_for_sockets,
 );
@@ -246,6 +251,31 @@ fn a_closed_socket_stops_its_job(server: &Server) {
     let began = Instant::now();
     assert_eq!(server.run("python", "print(42)", json!({}))["run"]["stdout"], "42\n");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+/// Behind the request: nothing, what old clients end a body with, and another request.
+fn a_closed_connection_stops_its_job_whatever_came_behind_the_request(_: &Server) {
+    // So long that none of them ends by itself.
+    let settings = ["--set", "limits.run.wall_ms=300000", "--set", "admission.max_concurrent=1"];
+    let Ok(server) = Server::own(&settings, &[]).expect("a server") else { return };
+    let running = || server.send(&Request::new("GET", "/readyz")).expect("an answer").json()["running"].clone();
+    let await_running = |count: u64| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while running() != count {
+            assert!(Instant::now() < deadline, "{} jobs run, not {count}", running());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    for behind in ["", "\r\n", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let body = python(json!({"files": [{"content": "import time; time.sleep(200)"}]})).to_string();
+        let head = "POST /api/v2/execute HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length:";
+        let mut client = TcpStream::connect(server.host()).expect("a connection");
+        client.write_all(format!("{head} {}\r\n\r\n{body}{behind}", body.len()).as_bytes()).expect("a request");
+        await_running(1);
+        drop(client);
+        await_running(0);
+    }
+    server.stop().expect("it ends");
 }
 
 /// What it is sent fills the connection's buffers, and then nobody could have its place but for a limit on that.
