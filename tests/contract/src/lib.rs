@@ -10,5 +10,5 @@ mod server;
 mod socket;
 
 pub use http::{Connection, Request, Response};
-pub use server::{Server, Unavailable};
+pub use server::{Server, Unavailable, binary};
 pub use socket::{Frame, Socket};

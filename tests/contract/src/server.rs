@@ -100,12 +100,18 @@ impl Server {
             if let Some(status) = self.own.as_mut().map(|own| own.process.try_wait()).transpose()?.flatten() {
                 bail!("the server ended with {status}");
             }
-            if self.send(&Request::new("GET", "/api/v2/runtimes")).is_ok_and(|response| response.status == 200) {
+            // One that asks who is asking is as ready as one that does not.
+            if self.send(&Request::new("GET", "/api/v2/runtimes")).is_ok_and(|response| matches!(response.status, 200 | 401)) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         bail!("the server was not ready within {PATIENCE:?}")
+    }
+
+    /// Where our own server keeps its data.
+    pub fn data_dir(&self) -> Option<PathBuf> {
+        self.own.as_ref().map(|own| own.directory.path().join("data"))
     }
 
     /// What our own server has logged.
@@ -207,7 +213,7 @@ impl Server {
 }
 
 /// `GREENROOM_BIN`, or the binary in the directory above the suite's own, where cargo puts it.
-fn binary() -> Option<PathBuf> {
+pub fn binary() -> Option<PathBuf> {
     if let Some(binary) = std::env::var_os("GREENROOM_BIN") {
         return Some(binary.into());
     }

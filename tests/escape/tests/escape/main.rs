@@ -7,10 +7,12 @@
 
 mod alive;
 mod api;
+mod auth;
 mod coverage;
 mod crash;
 mod crowd;
 mod honest;
+mod issuer;
 mod judge;
 mod log;
 mod neighbour;
@@ -39,7 +41,7 @@ fn main() -> Result<ExitCode> {
     arguments.test_threads = Some(1);
     let groups = greenroom_escape::groups()?;
     let coded: Vec<Coded> =
-        [programs::ROWS, alive::ROWS, honest::ROWS, api::ROWS, log::ROWS, operations::ROWS, crash::ROWS].concat();
+        [programs::ROWS, alive::ROWS, honest::ROWS, api::ROWS, auth::ROWS, log::ROWS, operations::ROWS, crash::ROWS].concat();
     let complete = coverage::of(&groups, &coded.iter().map(|(row, _)| *row).collect::<Vec<_>>(), &Languages::read()?);
     let suite = if arguments.list { Err("the rows are listed only".to_owned()) } else { Suite::start()? };
     if let (Err(why), false) = (&suite, arguments.list) {

@@ -46,6 +46,20 @@ impl Server {
         self.0.host()
     }
 
+    /// Runs `greenroom` beside it, on its data, and gives what that printed.
+    pub fn beside(&self, arguments: &[&str]) -> Result<String> {
+        let binary = greenroom_contract::binary().context("no binary")?;
+        let directory = self.0.data_dir().context("the server is not ours")?;
+        let output = std::process::Command::new(binary).args(arguments).arg("--data-dir").arg(directory).output()?;
+        ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// Where it keeps its data.
+    pub fn data_dir(&self) -> Result<std::path::PathBuf> {
+        self.0.data_dir().context("the server is not ours")
+    }
+
     /// Its pid.
     pub fn pid(&self) -> Result<u32> {
         self.0.pid().context("the server is not ours")
