@@ -4,7 +4,9 @@ mod kept;
 mod open;
 mod runner;
 mod slot;
+mod slots;
 mod stage;
+mod stock;
 
 use std::{
     borrow::Cow,
@@ -24,8 +26,10 @@ pub(crate) use self::runner::nonblocking;
 use self::{
     kept::Kept,
     runner::RunnerProcess,
-    slot::{Base, Lease, Slots},
+    slot::{Base, Lease},
+    slots::Slots,
     stage::{Client, EVENT_QUEUE},
+    stock::{Kind, Stock},
 };
 
 /// The local backend: a handle on the runner process. Cheap to clone. When the last clone is dropped the
@@ -40,6 +44,8 @@ pub struct Local {
 struct Inner {
     host: HostReport,
     config: Mutex<SandboxConfig>,
+    /// Names of the zygotes, by their numbers.
+    zygotes: Vec<String>,
     slots: Arc<Slots>,
     /// One permit per slot. A job takes all that it will need at once: two jobs that each have one slot and wait
     /// for another's would wait for ever.
@@ -200,7 +206,13 @@ impl Local {
     pub async fn start(config: SandboxConfig, at_once: usize) -> Result<Self, StartError> {
         let (runner, host) = RunnerProcess::start(&config).await?;
         let shutdown = CancellationToken::new();
-        let slots = Slots::new(config.ready_sandboxes as usize, config.disk);
+        // Interpreters are kept warm where their children can be held as firmly as other programs.
+        let zygotes = if host.profile == Profile::Full { config.zygotes.len() } else { 0 };
+        let zygotes: Vec<String> = config.zygotes[..zygotes].iter().map(|zygote| zygote.name.clone()).collect();
+        let count = u32::try_from(zygotes.len()).unwrap_or(u32::MAX);
+        let (ready, children, shared) = (config.ready_sandboxes, config.ready_children, config.ready_shared);
+        let stock = Stock::new(ready as usize, count, children as usize, shared as usize);
+        let slots = Slots::new(stock, config.disk);
         let (takeover, successors) = mpsc::channel(1);
         let inner = Arc::new(Inner {
             takeover,
@@ -208,6 +220,7 @@ impl Local {
             turns: Semaphore::new(at_once),
             staying: Arc::new(Semaphore::new(config.max_sessions as usize)),
             host,
+            zygotes,
             slots,
             kept: Kept::default(),
             config: Mutex::new(config),
@@ -300,7 +313,8 @@ impl Inner {
         let needed = if self.host.profile == Profile::Restricted { 1 } else { stages.clamp(1, 2) };
         let needed = u32::try_from(needed).unwrap_or(2);
         let _capacity = self.capacity.acquire_many(needed).await.map_err(|_| ExecError::ShuttingDown)?;
-        let mut lease = self.slots.lease(job.disk).await?;
+        let mut lease =
+            self.slots.lease(job.disk, self.kind_of(job.stages.first().and_then(|stage| stage.warm.as_deref()))).await?;
         timings.lease_us += monotonic_us() - begun;
         for (index, spec) in job.stages.iter().enumerate().skip(first) {
             let files = if index == first { found.as_ref() } else { &[] };
@@ -348,6 +362,12 @@ impl Inner {
     fn system_root(&self) -> PathBuf {
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         config.system_root.clone().unwrap_or_else(|| PathBuf::from("/"))
+    }
+
+    /// What a program of this language is best started in.
+    fn kind_of(&self, warm: Option<&str>) -> Kind {
+        let number = warm.and_then(|name| self.zygotes.iter().position(|zygote| zygote == name));
+        number.and_then(|number| u32::try_from(number).ok()).map_or(Kind::Program, Kind::Zygote)
     }
 
     async fn next_sandbox(&self, base: io::Result<Base>, job: &Job) -> Result<Lease, ExecError> {

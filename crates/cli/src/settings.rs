@@ -8,13 +8,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use greenroom_core::{DiskLimits, Limits, Profile, RelativePath};
 use greenroom_gateway::GatewayConfig;
-use greenroom_runtimes::{Catalogue, DiscoverOptions, Elevation};
-use greenroom_sandbox::{Network, SandboxConfig, SharedDirectory, SupportFile};
+use greenroom_runtimes::{Catalogue, DiscoverOptions, Elevation, Runtime};
+use greenroom_sandbox::{Network, SandboxConfig, SharedDirectory, SupportFile, ZygoteConfig};
 
 pub use self::identity::{IdentitySettings, TlsSettings};
 pub use self::pools::{POOL_KEYS, PoolSettings, new_pool};
@@ -102,6 +103,10 @@ pub struct Settings {
     max_sandboxes: u32,
     ready_sandboxes: u32,
     max_sessions: u32,
+    warm: bool,
+    python_modules: Vec<String>,
+    ready_children: u32,
+    ready_shared: u32,
 }
 
 fn bad(key: &str, reason: impl Into<String>) -> SettingsError {
@@ -240,7 +245,13 @@ impl Settings {
         }
         let max_concurrent = positive("admission.max_concurrent", raw.admission.max_concurrent.or_else(|| cores))?;
         let ready_sandboxes = raw.sandboxes.ready.or_else(|| cores.saturating_mul(2));
-        let max_sandboxes = raw.sandboxes.max.or_else(|| (max_concurrent.max(cores) * 2 + ready_sandboxes).max(4 * cores + 2));
+        let ready_children = raw.warm.ready.or_else(|| cores.saturating_mul(2));
+        let ready_shared = raw.warm.shared.or_else(|| cores.saturating_mul(2));
+        let warm_sandboxes = if raw.warm.enabled { ready_children.saturating_add(ready_shared) } else { 0 };
+        let max_sandboxes = raw
+            .sandboxes
+            .max
+            .or_else(|| (max_concurrent.max(cores) * 2 + ready_sandboxes).max(4 * cores + 2).saturating_add(warm_sandboxes));
         if max_sandboxes < 2 || max_sandboxes < ready_sandboxes {
             let reason = format!("is {max_sandboxes}: it must be at least 2 (a compile stage and a run stage) and sandboxes.ready");
             return Err(bad("sandboxes.max", reason));
@@ -302,6 +313,10 @@ impl Settings {
             uid_count: raw.isolation.uid_count,
             max_sandboxes,
             ready_sandboxes,
+            warm: raw.warm.enabled,
+            python_modules: raw.warm.python_modules.split_whitespace().map(str::to_owned).collect(),
+            ready_children,
+            ready_shared,
             max_sessions: raw.sandboxes.sessions.or_else(|| {
                 // Several servers side by side share the range.
                 MAX_SESSIONS.min((raw.isolation.uid_count / UIDS_OF_A_SANDBOX).saturating_sub(max_sandboxes + 1))
@@ -322,6 +337,8 @@ impl Settings {
             "isolation.require" => "the strongest that can be had".to_owned(),
             "sandboxes.max" => self.max_sandboxes.to_string(),
             "sandboxes.ready" => self.ready_sandboxes.to_string(),
+            "warm.ready" => self.ready_children.to_string(),
+            "warm.shared" => self.ready_shared.to_string(),
             "sandboxes.sessions" => self.max_sessions.to_string(),
             "admission.max_concurrent" => self.gateway.max_concurrent.to_string(),
             "limits.run.cpu_milli" => self.gateway.run.cpu_milli.to_string(),
@@ -352,6 +369,16 @@ impl Settings {
         self.precompiled_headers.then(|| self.data_dir.join(Catalogue::PRECOMPILED_AT))
     }
 
+    fn zygotes(&self, catalogue: &Catalogue) -> Vec<ZygoteConfig> {
+        let installed = catalogue.installed();
+        let of = |runtime: &Arc<Runtime>| {
+            let (program, env) = runtime.zygote()?;
+            let modules = if runtime.language() == "python" { self.python_modules.clone() } else { Vec::new() };
+            Some(ZygoteConfig { name: runtime.language().to_owned(), program: program.to_owned(), env, modules })
+        };
+        installed.iter().filter_map(of).collect()
+    }
+
     /// The runner's part, for these languages.
     pub fn sandbox(&self, catalogue: &Catalogue) -> SandboxConfig {
         let support = catalogue.support_files();
@@ -374,6 +401,9 @@ impl Settings {
             max_sandboxes: self.max_sandboxes,
             ready_sandboxes: self.ready_sandboxes,
             max_sessions: self.max_sessions,
+            zygotes: if self.warm { self.zygotes(catalogue) } else { Vec::new() },
+            ready_children: self.ready_children,
+            ready_shared: self.ready_shared,
         }
     }
 }

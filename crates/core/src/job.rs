@@ -87,6 +87,9 @@ pub struct StageSpec {
     pub limits: Limits,
     /// Where its standard input comes from.
     pub stdin: Stdin,
+    /// The language whose warm interpreter may run `argv` in place of a fresh one, with the same effect. Nothing but time depends
+    /// on it.
+    pub warm: Option<String>,
 }
 
 /// A stage's standard input.

@@ -35,6 +35,8 @@ pub(crate) struct Definition {
     pub precompile: Option<Precompile>,
     /// The program inside a session of the language.
     pub session: Option<Template>,
+    /// The interpreter that `run` starts, where one can be kept warm and forked.
+    pub zygote: Option<String>,
     /// The main file gets mode 0755.
     pub executable_main: bool,
     /// The interpreter ignores the main file's first line, whatever it says: an empty one is put before it, unless it is
@@ -245,6 +247,7 @@ struct Stage {
     cache: bool,
     #[serde(default)]
     clock: Vec<String>,
+    zygote: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -268,6 +271,9 @@ impl Definition {
         }
         if document.find.programs.iter().any(|path| !path.is_absolute()) {
             return Err(wrong("find.programs", "must be absolute paths"));
+        }
+        if document.run.zygote.as_ref().is_some_and(|program| document.run.argv.first() != Some(program)) {
+            return Err(wrong("run.zygote", "must be the program that run.argv starts"));
         }
         if document.copies.iter().any(|path| !path.is_absolute() || path.file_name().is_none()) {
             return Err(wrong("copies", "must be absolute paths of files"));
@@ -306,6 +312,7 @@ impl Definition {
             clock: document.compile.map(|stage| stage.clock).unwrap_or_default(),
             executable_main: document.run.executable_main,
             skips_first_line: document.run.skips_first_line,
+            zygote: document.run.zygote,
             language: document.language,
             aliases: document.aliases,
             runtime: document.runtime,

@@ -122,6 +122,9 @@ impl Runtime {
             env: self.environment(WORKSPACE),
             limits,
             stdin,
+            // A compiler's output is a program of its own.
+            warm: (kind == StageKind::Run && definition.compile.is_none() && definition.zygote.is_some())
+                .then(|| definition.language.clone()),
         };
         let mut stages = Vec::with_capacity(2);
         if let Some(template) = &definition.compile {
@@ -165,6 +168,11 @@ impl Runtime {
         // That is Piston's, of which a session knows nothing.
         environment.retain(|(name, _)| name != "PISTON_LANGUAGE");
         Some(SessionCommand { argv, environment })
+    }
+
+    /// The interpreter to keep warm for its programs, and the environment that they have.
+    pub fn zygote(&self) -> Option<(&str, Vec<(String, String)>)> {
+        Some((self.definition().zygote.as_deref()?, self.environment(WORKSPACE)))
     }
 
     /// The whole environment of a program that starts in `directory`. `PWD` too: without it a shell asks the kernel, and

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use greenroom_core::{DiskLimits, Profile, RelativePath};
 use serde::{Deserialize, Serialize};
 
+use crate::zygote::ZygoteConfig;
+
 /// What the runner needs to know before the first job. Plain data; travels to the runner process in a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SandboxConfig {
@@ -34,6 +36,12 @@ pub struct SandboxConfig {
     pub max_sessions: u32,
     /// Sandboxes kept prepared for jobs to come.
     pub ready_sandboxes: u32,
+    /// Interpreters kept warm. Only in profile full.
+    pub zygotes: Vec<ZygoteConfig>,
+    /// Sandboxes kept prepared with a child of each zygote.
+    pub ready_children: u32,
+    /// Sandboxes kept prepared beside all those, of what is asked for most.
+    pub ready_shared: u32,
 }
 
 /// What programs can reach over the network.

@@ -1,11 +1,11 @@
 //! Landlock, the second layer: should the mounts show more than they ought to, a program still can read and run
 //! the system and write its own places only, and can signal or reach by abstract socket nobody outside.
 
-use std::io;
+use std::{io, os::fd::OwnedFd};
 
 use greenroom_core::Profile;
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, Scope,
 };
 
@@ -19,10 +19,15 @@ pub(crate) fn raise(birth: &Birth<'_>) -> io::Result<()> {
     if birth.shared.landlock_abi == 0 {
         return Ok(());
     }
-    restrict(birth).map_err(io::Error::other)
+    rules(birth).and_then(|rules| Ok(rules.restrict_self().map(drop)?)).map_err(io::Error::other)
 }
 
-fn restrict(birth: &Birth<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// The rules as a descriptor, for a process that is not ours to call them by.
+pub(crate) fn for_zygote(birth: &Birth<'_>) -> io::Result<Option<OwnedFd>> {
+    if birth.shared.landlock_abi == 0 { Ok(None) } else { rules(birth).map(Into::into).map_err(io::Error::other) }
+}
+
+fn rules(birth: &Birth<'_>) -> Result<RulesetCreated, Box<dyn std::error::Error + Send + Sync>> {
     let everything = AccessFs::from_all(WANTED);
     let read = AccessFs::Execute | AccessFs::ReadFile | AccessFs::ReadDir;
     let write = everything & !(AccessFs::MakeChar | AccessFs::MakeBlock);
@@ -51,8 +56,7 @@ fn restrict(birth: &Birth<'_>) -> Result<(), Box<dyn std::error::Error + Send + 
             Err(error) => return Err(error.into()),
         }
     }
-    rules.restrict_self()?;
-    Ok(())
+    Ok(rules)
 }
 
 /// What a program sees of the host where there are no mount namespaces.

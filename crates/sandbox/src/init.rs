@@ -22,6 +22,7 @@ use rustix::{
 
 use crate::{
     config::Network,
+    fence,
     message::{Prepare, Status, send},
     slot::Shared,
     step::{Failure, Step, take},
@@ -86,6 +87,9 @@ fn live(birth: Birth<'_>, ends: WorkerEnds) -> Result<(), Failure> {
         take(Step::MaskProc, mask_proc)?;
         mount_namespace =
             Some(take(Step::Ready, || openat(&proc, "self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()))?);
+        if birth.prepare.zygote.is_some() {
+            return wait_for_birth(birth, ends, directory, mount_namespace);
+        }
         if shared.profile == Profile::Full {
             // The worker is born with the program's score; what is ours goes back to being the last to die.
             take(Step::CloneWorker, || oom_score(&proc, PROGRAM_OOM_SCORE))?;
@@ -132,6 +136,35 @@ fn serve(
         send(&birth.status, &Status::Ready, &fds)
     })?;
     drop((pidfd, directory, mount_namespace));
+    reap(&birth.status, worker)
+}
+
+/// As [`serve`], where the worker comes from a zygote: it is born into what is made here, while this process can still be entered.
+fn wait_for_birth(
+    birth: Birth<'_>,
+    ends: WorkerEnds,
+    directory: Option<OwnedFd>,
+    mount_namespace: Option<OwnedFd>,
+) -> Result<(), Failure> {
+    drop(ends);
+    let rules = take(Step::Landlock, || fence::for_zygote(&birth))?;
+    let fds: Vec<BorrowedFd<'_>> =
+        [directory.as_ref(), mount_namespace.as_ref(), rules.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
+    let worker = take(Step::Ready, || {
+        send(&birth.status, &Status::Mounted, &fds)?;
+        let mut pid = [0; 4];
+        match rustix::io::retry_on_intr(|| rustix::io::read(&birth.status, &mut pid))? {
+            4 => Ok(i32::from_le_bytes(pid)),
+            _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+        }
+    })?;
+    drop((directory, mount_namespace, rules));
+    take(Step::Ready, || {
+        mount_remount("/proc", MountFlags::BIND | proc_flags() | MountFlags::RDONLY, "")?;
+        seal(birth.shared)?;
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        send(&birth.status, &Status::Ready, &[])
+    })?;
     reap(&birth.status, worker)
 }
 

@@ -45,8 +45,10 @@ mod sys;
 mod template;
 mod worker;
 mod workspaces;
+mod zygote;
 
 pub use config::{Network, SandboxConfig, SharedDirectory, SupportFile};
 pub use host::{CgroupVersion, HostReport};
 pub use runner::runner_main;
 pub use step::{Failure, Step};
+pub use zygote::ZygoteConfig;

@@ -22,7 +22,7 @@ const PACKET_BYTES: usize = 256;
 /// A packet of the runner about itself is at most this long: a report in words.
 const REPORT_BYTES: usize = 16 * 1024;
 /// Descriptors passed with one packet at most.
-const MAX_FDS: usize = 6;
+const MAX_FDS: usize = 16;
 
 /// Server to runner, after the configuration.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -71,6 +71,8 @@ pub struct Prepare {
     pub continues: bool,
     /// Where the program sees its files.
     pub place: Place,
+    /// Which zygote its first process comes from; `None`: a program of its own.
+    pub zygote: Option<u32>,
 }
 
 /// Where a sandbox's files stand, as its program sees it.
@@ -95,7 +97,19 @@ impl Place {
 impl Prepare {
     /// A sandbox with this quota.
     pub fn fresh(disk: DiskLimits) -> Self {
-        Self { uid: None, disk_bytes: disk.bytes, disk_inodes: disk.inodes, continues: false, place: Place::Workspace }
+        Self {
+            uid: None,
+            disk_bytes: disk.bytes,
+            disk_inodes: disk.inodes,
+            continues: false,
+            place: Place::Workspace,
+            zygote: None,
+        }
+    }
+
+    /// The same, its first process forked from this zygote.
+    pub fn from_zygote(self, zygote: Option<u32>) -> Self {
+        Self { zygote, ..self }
     }
 
     /// A sandbox with this quota for a session.
@@ -225,6 +239,11 @@ pub(crate) enum Status {
         /// CPU time of it and its descendants, as far as they were waited for: where no cgroup counts.
         cpu_us: u64,
     },
+    /// From a zygote's child, its pid in the sandbox: as [`Status::Sealed`]. Passed: its pidfd.
+    Born(u32),
+    /// From the init of a sandbox whose program comes from a zygote: mounts are made. Passed: the directory of its files, the
+    /// mount namespace and, where the kernel has Landlock, the rules.
+    Mounted,
 }
 
 /// The head of a job, sent over the worker's stream behind its length (u32, little-endian); the files' bytes follow.
@@ -280,12 +299,17 @@ pub(crate) fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// `sendmsg(2)`'s; `EPIPE` where the peer is gone (no SIGPIPE).
 pub fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+    send_bytes(socket, &bytes, fds, SendFlags::NOSIGNAL)
+}
+
+/// [`send`] for what is no such message.
+pub(crate) fn send_bytes(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
     }
-    rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL))?;
+    rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, flags))?;
     Ok(())
 }
 

@@ -29,6 +29,7 @@ use crate::{
     step::{Failure, Step, take},
     sys::{self, Cloned},
     template, workspaces,
+    zygote::{self, Zygote},
 };
 
 /// Uids that one slot uses in turn, so that a uid rests before it is used again.
@@ -118,9 +119,10 @@ enum Refusal {
 struct Runner {
     shared: Rc<Shared>,
     instance: Option<Instance>,
-    /// How many there are from the start: one for every sandbox of a job. Those of sessions are added when asked for.
-    job_slots: u32,
+    /// How many there are to be: one for every sandbox of a job from the start, and those of sessions when they are asked for.
+    wanted_slots: u32,
     slots: Vec<SlotProcess>,
+    zygotes: Vec<Zygote>,
     /// Uid block of an instance that has no cgroup directory to lock.
     _block: Option<OwnedFd>,
 }
@@ -179,15 +181,27 @@ impl Runner {
             workspaces: None,
             oom_score: "0",
             etc: config.etc.iter().map(|name| format!("/etc/{name}")).collect(),
+            zygotes: Vec::new(),
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         };
+        if profile == Profile::Full {
+            let lines = config.zygotes.iter().map(zygote::Line::new).collect::<io::Result<_>>();
+            shared.zygotes = take(Step::Fork, || lines).map_err(failed)?;
+        }
         if let Err(failure) = enclose(config, &mut shared, &mut report) {
             if let Some(instance) = instance {
                 take(Step::Sweep, || instance.remove()).map_err(failed)?;
             }
             return Err(failed(failure));
         }
-        let runner = Self { shared: Rc::new(shared), instance, job_slots: config.max_sandboxes, slots: Vec::new(), _block: lock };
+        let runner = Self {
+            shared: Rc::new(shared),
+            instance,
+            wanted_slots: config.max_sandboxes,
+            slots: Vec::new(),
+            zygotes: Vec::new(),
+            _block: lock,
+        };
         Ok((runner, report))
     }
 
@@ -213,26 +227,40 @@ impl Runner {
 
     /// Keeps the slots alive until the server is gone.
     fn serve(&mut self, control: &OwnedFd) -> io::Result<()> {
-        for index in 0..self.job_slots {
-            let slot = self.start_slot(index, control, Duration::ZERO)?;
-            self.slots.push(slot);
-            if !self.obey(control)? {
-                return Ok(());
-            }
+        // First: they need the longest to be ready.
+        for line in &self.shared.zygotes {
+            self.zygotes.push(Zygote::start(line, &self.shared.filter, None)?);
         }
         loop {
+            while self.slots.len() < self.wanted_slots as usize {
+                let index = u32::try_from(self.slots.len()).map_err(io::Error::other)?;
+                let slot = self.start_slot(index, control, Duration::ZERO)?;
+                self.slots.push(slot);
+                if !self.obey(control)? {
+                    return Ok(());
+                }
+            }
             let mut fds = vec![PollFd::new(control, PollFlags::IN)];
             fds.extend(self.slots.iter().map(|slot| PollFd::new(&slot.pidfd, PollFlags::IN)));
+            fds.extend(self.zygotes.iter().map(|zygote| PollFd::new(&zygote.pidfd, PollFlags::IN)));
             match poll(&mut fds, None) {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,
             };
-            let ended: Vec<usize> = (0..self.slots.len()).filter(|&i| !fds[i + 1].revents().is_empty()).collect();
+            let over: Vec<bool> = fds[1..].iter().map(|fd| !fd.revents().is_empty()).collect();
+            let (slots, zygotes) = over.split_at(self.slots.len());
+            let ended = |over: &[bool]| (0..over.len()).filter(|&i| over[i]).collect::<Vec<usize>>();
+            let (ended, ended_zygotes) = (ended(slots), ended(zygotes));
             if !fds[0].revents().is_empty() && !self.obey(control)? {
                 return Ok(());
             }
             for index in ended {
                 self.replace_slot(index, control)?;
+            }
+            for index in ended_zygotes {
+                waitpid(Some(self.zygotes[index].pid), WaitOptions::empty())?;
+                let next = Zygote::start(&self.shared.zygotes[index], &self.shared.filter, Some(&self.zygotes[index]))?;
+                self.zygotes[index] = next;
             }
         }
     }
@@ -243,13 +271,7 @@ impl Runner {
             match try_receive::<ToRunner>(control)? {
                 None => return Ok(false),
                 Some(None) => return Ok(true),
-                Some(Some(ToRunner::AddSlot)) => {
-                    let index = u32::try_from(self.slots.len()).map_err(io::Error::other)?;
-                    if index < self.shared.slots {
-                        let slot = self.start_slot(index, control, Duration::ZERO)?;
-                        self.slots.push(slot);
-                    }
-                }
+                Some(Some(ToRunner::AddSlot)) => self.wanted_slots = (self.wanted_slots + 1).min(self.shared.slots),
             }
         }
     }
@@ -275,7 +297,8 @@ impl Runner {
             }
             Cloned::Parent { pid, pidfd } => {
                 match send(control, &FromRunner::Slot(index), &[server.as_fd()]) {
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {} // gone: seen at the next poll
+                    // Gone: seen at the next poll.
+                    Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
                     other => other?,
                 }
                 let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
@@ -295,14 +318,17 @@ impl Runner {
 
     /// The server is gone: end everything, leave nothing.
     fn shut_down(self) -> io::Result<()> {
-        for slot in &self.slots {
-            match pidfd_send_signal(&slot.pidfd, Signal::KILL) {
+        for pidfd in self.slots.iter().map(|slot| &slot.pidfd).chain(self.zygotes.iter().map(|zygote| &zygote.pidfd)) {
+            match pidfd_send_signal(pidfd, Signal::KILL) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         for slot in &self.slots {
             waitpid(Some(slot.pid), WaitOptions::empty())?;
+        }
+        for zygote in &self.zygotes {
+            waitpid(Some(zygote.pid), WaitOptions::empty())?;
         }
         if let Some(workspaces) = &self.shared.workspaces {
             workspaces.remove()?;
@@ -343,15 +369,18 @@ fn enclose(config: &SandboxConfig, shared: &mut Shared, report: &mut HostReport)
     }
     take(Step::DropCapabilities, || {
         set_no_new_privs(true)?;
+        if !shared.zygotes.is_empty() {
+            zygote::bequeath()?;
+        }
         if rustix::process::geteuid().is_root() || shared.profile == Profile::Rootless {
             for capability in CapabilitySet::all().iter() {
                 match remove_capability_from_bounding_set(capability) {
                     Ok(()) | Err(rustix::io::Errno::INVAL) => {} // a capability this kernel does not know
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(error.into()),
                 }
             }
         }
-        Ok(())
+        Ok::<_, io::Error>(())
     })
 }
 
@@ -372,6 +401,9 @@ fn settle(slot: &Slot) -> Result<(), Failure> {
         rustix::thread::set_name(c"greenroom-slot")?;
         set_parent_process_death_signal(Some(Signal::KILL))
     })?;
+    if !slot.shared.zygotes.is_empty() {
+        take(Step::DropCapabilities, zygote::disinherit)?;
+    }
     if let Some(cgroup) = &slot.cgroup {
         take(Step::SlotAttach, || cgroup.clear().and_then(|()| cgroup.enter()))?;
     }

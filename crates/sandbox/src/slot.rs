@@ -22,6 +22,7 @@ use std::{
 
 use greenroom_core::Profile;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid},
     thread::{LinkNameSpaceType, move_into_link_name_space},
@@ -35,6 +36,7 @@ use crate::{
     step::{Failure, Step, take},
     sys::{self, Cloned},
     workspaces::{self, Workspaces},
+    zygote::{self, Line},
 };
 
 /// What all sandboxes of a runner share; made before the first slot, never changed.
@@ -64,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) oom_score: &'static str,
     /// Paths below `/etc` that programs may read in profile restricted.
     pub(crate) etc: Vec<String>,
+    /// Where children of zygotes are asked for.
+    pub(crate) zygotes: Vec<Line>,
     /// CPUs of this machine.
     pub(crate) cpus: u64,
 }
@@ -73,6 +77,9 @@ const CPU_RESOLUTION_US: u64 = 1_000;
 /// How long the end of a killed sandbox is waited for before the slot gives itself up (a process stuck in the
 /// kernel); the runner replaces it.
 const REAP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a zygote may take for a child: it may have to start first.
+const FORK_TIMEOUT: Duration = Duration::from_secs(5);
 
 const NAMESPACES: u64 =
     (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP) as u64;
@@ -221,9 +228,12 @@ impl Slot {
             take(Step::EnterBase, || move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Mount)))?;
         }
         let Cloned::Parent { pid, pidfd: init_fd } = cloned? else { sys::exit_now(1) };
-        drop((status_inside, worker));
         let init = Pid::from_raw(pid).ok_or_else(|| Failure { step: Step::CloneInit, source: rustix::io::Errno::SRCH.into() })?;
-        let born = await_birth(&status);
+        let born = match prepare.zygote {
+            None => await_birth(&status),
+            Some(number) => self.await_fork(number, prepare, uid, (&status, &status_inside), &worker, &init_fd),
+        };
+        drop((status_inside, worker));
         let mut fds = match born {
             Ok(fds) => fds.into_iter(),
             Err(failure) => {
@@ -270,6 +280,67 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// Has a zygote fork the worker into what init has made, as soon as it has.
+    fn await_fork(
+        &self,
+        zygote: u32,
+        prepare: Prepare,
+        uid: u32,
+        (status, inside): (&OwnedFd, &OwnedFd),
+        worker: &WorkerEnds,
+        init: &OwnedFd,
+    ) -> Result<Vec<OwnedFd>, Failure> {
+        let failed = |source| Failure { step: Step::Fork, source };
+        let mut mounted = await_status(status, None, |message| matches!(message, Status::Mounted))?.1.into_iter();
+        let mut next = || mounted.next().ok_or_else(|| failed(io::ErrorKind::UnexpectedEof.into()));
+        let (directory, mount_namespace) = (next()?, next()?);
+        let cgroups = self.cgroup.as_ref().map(SlotCgroup::procs).transpose().map_err(failed)?.unwrap_or_default();
+        let rules = mounted.next();
+        let birth = zygote::Birth {
+            uid,
+            place: prepare.place,
+            status: inside.as_fd(),
+            job: worker.job.as_fd(),
+            stdin: worker.stdin.as_fd(),
+            stdout: worker.stdout.as_fd(),
+            stderr: worker.stderr.as_fd(),
+            init: init.as_fd(),
+            rules: rules.as_ref().map(AsFd::as_fd),
+            cgroups: &cgroups,
+        };
+        let line = self.shared.zygotes.get(zygote as usize).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        line.ask(&birth).map_err(failed)?;
+        let (born, fds) = await_status(status, Some(FORK_TIMEOUT), |message| matches!(message, Status::Born(_)))?;
+        let Status::Born(pid) = born else { return Err(failed(io::ErrorKind::InvalidData.into())) };
+        // Init waits for it: the program is its child by now.
+        rustix::io::write(status, &pid.to_le_bytes()).map_err(|error| failed(error.into()))?;
+        await_status(status, None, |message| matches!(message, Status::Ready))?;
+        Ok(fds.into_iter().chain([directory, mount_namespace]).collect())
+    }
+}
+
+/// Waits for one message, and takes any failure for the answer.
+fn await_status(
+    status: &OwnedFd,
+    timeout: Option<Duration>,
+    wanted: impl Fn(&Status) -> bool,
+) -> Result<(Status, Vec<OwnedFd>), Failure> {
+    let failed = |source| Failure { step: Step::Fork, source };
+    if let Some(timeout) = timeout {
+        let timeout = Timespec::try_from(timeout).map_err(|error| failed(io::Error::other(error)))?;
+        let polled = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(status, PollFlags::IN)], Some(&timeout)));
+        if polled.map_err(|error| failed(error.into()))? == 0 {
+            return Err(failed(rustix::io::Errno::TIMEDOUT.into()));
+        }
+    }
+    match receive::<Status>(status).map_err(failed)? {
+        Some((Status::Failed(step, errno), _)) => Err(Failure { step, source: io::Error::from_raw_os_error(errno) }),
+        Some((message, fds)) if wanted(&message) => Ok((message, fds)),
+        _ => Err(failed(io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
 type Channels = (OwnedFd, OwnedFd, (OwnedFd, OwnedFd, OwnedFd, OwnedFd), WorkerEnds);
 
 fn channels() -> io::Result<Channels> {
@@ -289,7 +360,9 @@ fn await_birth(status: &OwnedFd) -> Result<Vec<OwnedFd>, Failure> {
             Some((Status::Ready, fds)) => ready = Some(fds),
             Some((Status::Sealed, _)) => sealed = true,
             Some((Status::Failed(step, errno), _)) => return Err(Failure { step, source: io::Error::from_raw_os_error(errno) }),
-            Some((Status::Exec(_) | Status::Exited { .. }, _)) | None => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
+            Some((Status::Exec(_) | Status::Exited { .. } | Status::Born(_) | Status::Mounted, _)) | None => {
+                return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+            }
         }
         if sealed && let Some(fds) = ready.take() {
             return Ok(fds);

@@ -92,6 +92,8 @@ steps! {
     Reap = "reap",
     /// Remove the run's cgroup.
     RemoveLeaf = "remove_leaf",
+    /// Fork the program's process from a zygote.
+    Fork = "fork",
 }
 
 /// A step that failed.

@@ -111,6 +111,22 @@ pub(crate) fn put_on_channel(stream: impl AsFd) -> io::Result<()> {
     check(i64::from(unsafe { libc::dup2(from, CHANNEL) }))
 }
 
+/// Puts descriptors on the numbers that the program this process becomes expects; all others are closed when it does.
+pub(crate) fn put_on_descriptors(wanted: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<()> {
+    // First out of the way of each other.
+    let above = wanted.iter().map(|(_, to)| to + 1).max().unwrap_or(0);
+    let mut copies = Vec::with_capacity(wanted.len());
+    for (fd, to) in wanted {
+        copies.push((rustix::io::fcntl_dupfd_cloexec(fd, above)?, *to));
+    }
+    close_on_exec_from(3)?;
+    for (copy, to) in &copies {
+        // SAFETY: as in `put_on_channel`: this process execs next, and uses no descriptor above 2 by its number.
+        check(i64::from(unsafe { libc::dup2(copy.as_raw_fd(), *to) }))?;
+    }
+    Ok(())
+}
+
 /// The descriptor by which a session's program talks with the server.
 const CHANNEL: RawFd = 3;
 

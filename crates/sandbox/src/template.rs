@@ -26,7 +26,7 @@ use rustix::{
 use crate::{
     config::SandboxConfig,
     step::{Failure, Step, take},
-    sys,
+    sys, zygote,
 };
 
 /// Where the private tmpfs of a sandbox is mounted; its views are [`WORKSPACE`], `/tmp` and `/dev/shm`.
@@ -96,6 +96,9 @@ fn build(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -
         let at = root.join(SUPPORT).join(&directory.at);
         fs::create_dir_all(&at)?;
         attach(tree, &at)?;
+    }
+    if !config.zygotes.is_empty() {
+        zygote::install(&root.join(SUPPORT))?;
     }
     if profile == Profile::Rootless {
         // Without root a new /proc may be mounted only where one can be seen already (mount_namespaces(7)); each

@@ -34,6 +34,8 @@ pub struct OpenSpec {
     pub disk: DiskLimits,
     /// Written below [`greenroom_core::DATA`], where it starts.
     pub files: Vec<JobFile>,
+    /// The language whose warm interpreter may run `argv`, as in [`greenroom_core::StageSpec::warm`].
+    pub warm: Option<String>,
 }
 
 impl OpenSpec {
@@ -109,7 +111,8 @@ impl Local {
     /// [`ExecError`]. A program that cannot be started is none: it ends at once.
     pub async fn open(&self, spec: OpenSpec) -> Result<OpenSandbox, ExecError> {
         let place = Arc::clone(&self.inner.staying).try_acquire_owned().map_err(|_| ExecError::NoRoom)?;
-        let mut lease = self.inner.slots.lease_staying(Prepare::session(spec.disk), spec.disk).await?;
+        let kind = self.inner.kind_of(spec.warm.as_deref());
+        let mut lease = self.inner.slots.lease_staying(Prepare::session(spec.disk), spec.disk, kind).await?;
         let failed = |source| ExecError::Io { what: "the session's pipes", source };
         let (directory, uid) = lease.files().map_err(failed)?;
         let (slot, ends) = lease.open()?;

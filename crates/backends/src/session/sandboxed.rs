@@ -59,7 +59,8 @@ impl Backend for LocalSessions {
             ..spec.limits.of_execution()
         };
         let program = (self.find)(spec.kind, &limits).map_err(CreateError::new)?;
-        let open = OpenSpec { argv: program.argv, env: program.env, limits, disk: spec.limits.disk, files: Vec::new() };
+        let warm = (spec.kind == PoolKind::PythonLts).then(|| "python".to_owned());
+        let open = OpenSpec { argv: program.argv, env: program.env, limits, disk: spec.limits.disk, files: Vec::new(), warm };
         let sandbox = self.local.open(open).await.map_err(|error| CreateError::because("the sandbox", error))?;
         begin(sandbox, spec).await
     }

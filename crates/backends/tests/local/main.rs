@@ -5,6 +5,7 @@
 
 mod kept;
 mod open;
+mod zygote;
 
 use std::{process::ExitCode, sync::OnceLock, time::Duration};
 
@@ -17,6 +18,7 @@ use greenroom_sandbox::{Network, SandboxConfig};
 use kept::*;
 use libtest_mimic::{Arguments, Failed, Trial};
 use open::*;
+use zygote::*;
 
 const DISK: DiskLimits = DiskLimits { bytes: 32 << 20, inodes: 1000 };
 
@@ -39,15 +41,18 @@ fn config(profile: Profile) -> SandboxConfig {
         network: Network::None,
         system_root: None,
         etc: vec!["alternatives".into()],
-        support: Vec::new(),
+        support: zygote::support().unwrap_or_default(),
         directories: Vec::new(),
         workspace_dir: std::env::temp_dir().join(format!("greenroom-test-{}", std::process::id())),
         disk: DISK,
         uid_first: 3_000_000,
         uid_count: 4096,
-        max_sandboxes: 4,
+        max_sandboxes: 6,
         max_sessions: 3,
         ready_sandboxes: 1,
+        zygotes: zygote::python(),
+        ready_children: 1,
+        ready_shared: 1,
     }
 }
 
@@ -58,6 +63,7 @@ fn sh(script: &str) -> StageSpec {
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
         limits: limits(),
         stdin: Stdin::Bytes(Vec::new()),
+        warm: None,
     }
 }
 
@@ -110,6 +116,13 @@ fn main() -> ExitCode {
         what_a_compile_stage_made_is_used_again_only_for_the_same_job_of_the_same_tenant,
         a_streamed_job_uses_what_was_kept_and_tells_of_both_stages,
         what_a_program_does_to_its_own_file_is_not_kept,
+        a_program_comes_from_a_zygote,
+        two_children_share_no_randomness,
+        a_child_has_nothing_of_the_zygotes_rights_or_descriptors,
+        nothing_that_a_child_does_reaches_the_next,
+        limits_hold_for_a_child,
+        cold_and_warm_cannot_be_told_apart,
+        when_the_zygote_dies_programs_start_cold_until_the_next_is_there,
     ];
     let trials = tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -20,6 +20,7 @@ fn spec(script: &str) -> OpenSpec {
         limits: Limits { wall_ms: none, cpu_ms: none, ..limits() },
         disk: DISK,
         files: Vec::new(),
+        warm: None,
     }
 }
 

@@ -47,6 +47,9 @@ fn config() -> SandboxConfig {
         max_sandboxes: 2,
         max_sessions: 4,
         ready_sandboxes: 0,
+        zygotes: Vec::new(),
+        ready_children: 0,
+        ready_shared: 0,
     }
 }
 

@@ -50,7 +50,17 @@ pub struct Raw {
     pub packages: RawPackages,
     #[serde(default)]
     pub pools: BTreeMap<String, PoolSettings>,
+    pub warm: RawWarm,
     pub log: RawLog,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawWarm {
+    pub enabled: bool,
+    pub ready: Auto<u32>,
+    pub shared: Auto<u32>,
+    pub python_modules: String,
 }
 
 #[derive(Debug, Deserialize)]

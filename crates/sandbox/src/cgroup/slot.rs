@@ -184,6 +184,16 @@ impl SlotCgroup {
         Ok(())
     }
 
+    /// `cgroup.procs` of every directory that a process of the run has to be in.
+    pub(crate) fn procs(&self) -> io::Result<Vec<OwnedFd>> {
+        let leaf = self.leaf().map(|leaf| &leaf.dir);
+        let v1 = match &self.layout {
+            Layout::V1 { dirs, .. } => dirs.each().to_vec(),
+            Layout::V2(_) => Vec::new(),
+        };
+        v1.into_iter().chain(leaf).map(|dir| open_file(dir, "cgroup.procs", OFlags::WRONLY)).collect()
+    }
+
     /// Makes room for a run: a fresh leaf on v2, fresh counters on v1.
     pub(crate) fn begin(&mut self) -> io::Result<()> {
         match &mut self.layout {

@@ -85,7 +85,7 @@ impl Slot {
                 run.failed = Some((step, errno));
                 return Ok(Turn::Over(None));
             }
-            Some((Status::Ready | Status::Sealed, _)) => {}
+            Some((Status::Ready | Status::Sealed | Status::Born(_) | Status::Mounted, _)) => {}
             // Init is gone, without a word: killed (by the kernel, out of memory).
             None => return Ok(Turn::Over(None)),
         }

@@ -25,6 +25,7 @@ fn job() -> Job {
         env: vec![("A".into(), "B".into())],
         limits,
         stdin: Stdin::Bytes(Vec::new()),
+        warm: None,
     };
     Job {
         id: ExecutionId::from_bits(1),

@@ -1,0 +1,394 @@
+//! The slots: which are free, which are prepared, who waits.
+//!
+//! A slot's connection has one owner at a time: this table, an execution, or a task that brings it back. What
+//! comes back is offered to a waiter first, then prepared ahead up to the target, else kept idle.
+
+use std::{
+    collections::VecDeque,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use greenroom_core::DiskLimits;
+use greenroom_sandbox::message::{Prepare, ToRunner, send};
+use tokio::{io::unix::AsyncFd, sync::oneshot};
+
+use super::{
+    ExecError, LocalStatus,
+    slot::{Lease, Left, NotMade, Prepared, SlotConnection},
+    stock::{Kind, Stock},
+};
+
+/// All slots of the runner.
+pub(super) struct Slots {
+    table: Mutex<Table>,
+    disk: DiskLimits,
+    me: Weak<Self>,
+}
+
+#[derive(Default)]
+pub(super) struct Table {
+    idle: Vec<SlotConnection>,
+    ready: VecDeque<Prepared>,
+    /// Being prepared ahead; counted, or a burst of returns would prepare too many.
+    preparing: Vec<Kind>,
+    stock: Stock,
+    pub(super) busy: u32,
+    waiting: VecDeque<oneshot::Sender<SlotConnection>>,
+    /// Where more slots can be had.
+    runner: Option<Arc<AsyncFd<OwnedFd>>>,
+    /// Sandboxes of this generation that stay, and how many slots were asked for on their account.
+    staying: u32,
+    added: u32,
+    generation: u64,
+    runner_lost: bool,
+    closed: bool,
+}
+
+/// What a job is given.
+enum Choice {
+    Ready(Box<Prepared>),
+    Make(Kind),
+}
+
+/// What was found.
+enum Found {
+    Ready(Box<Prepared>),
+    Idle(SlotConnection),
+    Wait(oneshot::Receiver<SlotConnection>),
+}
+
+impl Slots {
+    /// Prepared ahead are sandboxes with this quota, as many of each kind as `stock` says.
+    pub(super) fn new(stock: Stock, disk: DiskLimits) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self { table: Mutex::new(Table { stock, ..Table::default() }), disk, me: me.clone() })
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        // Nothing between lock and unlock can panic half-way through a change that matters.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A sandbox for a new job: of this kind, if that can be had sooner than one for any program.
+    pub(super) async fn lease(self: &Arc<Self>, disk: DiskLimits, kind: Kind) -> Result<Lease, ExecError> {
+        let kind = {
+            let mut table = self.table();
+            table.check_open()?;
+            table.stock.asked(kind);
+            match table.choose(disk, kind) {
+                Choice::Ready(prepared) => {
+                    drop(table);
+                    return Ok(Lease::new(self, *prepared));
+                }
+                Choice::Make(kind) => kind,
+            }
+        };
+        // In a task of its own: a caller that goes away must not tear a slot from its half-made sandbox.
+        let slots = Arc::clone(self);
+        let made = tokio::spawn(async move { slots.make_or_cold(Prepare::fresh(disk), disk, kind).await });
+        made.await.map_err(|_| ExecError::RunnerLost)?
+    }
+
+    /// Has a sandbox of this kind made; one for any program, where that cannot be had.
+    async fn make_or_cold(self: &Arc<Self>, prepare: Prepare, disk: DiskLimits, kind: Kind) -> Result<Lease, ExecError> {
+        match self.make(prepare.from_zygote(kind.zygote()), disk, None).await {
+            Err(error @ ExecError::Sandbox { .. }) if kind != Kind::Program => {
+                tracing::warn!(%error, "no child of a zygote can be had: the program starts cold");
+                self.make(prepare, disk, None).await
+            }
+            made => made,
+        }
+    }
+
+    /// Has a sandbox made in any slot.
+    async fn make(self: &Arc<Self>, prepare: Prepare, disk: DiskLimits, base: Option<&OwnedFd>) -> Result<Lease, ExecError> {
+        let made = self.any().await?.prepare(prepare, disk, base).await;
+        self.table().stock.prepared(prepare.zygote.map_or(Kind::Program, Kind::Zygote), made.is_ok());
+        match made {
+            Ok(prepared) => Ok(Lease::new(self, prepared)),
+            Err(NotMade { error, slot }) => {
+                slot.into_iter().for_each(|slot| self.place(slot));
+                Err(error)
+            }
+        }
+    }
+
+    /// A sandbox that goes on in the workspace of an earlier stage, which had this uid.
+    pub(super) async fn lease_continuing(
+        self: &Arc<Self>,
+        uid: u32,
+        disk: DiskLimits,
+        mount_namespace: Option<OwnedFd>,
+    ) -> Result<Lease, ExecError> {
+        let slots = Arc::clone(self);
+        let made = tokio::spawn(async move { slots.make(Prepare::continuing(uid, disk), disk, mount_namespace.as_ref()).await });
+        made.await.map_err(|_| ExecError::RunnerLost)?
+    }
+
+    /// A sandbox that stays. It has a slot of its own beyond those for jobs, which is started when the first needs it.
+    pub(super) async fn lease_staying(
+        self: &Arc<Self>,
+        prepare: Prepare,
+        disk: DiskLimits,
+        kind: Kind,
+    ) -> Result<Lease, ExecError> {
+        let slots = Arc::clone(self);
+        let made = tokio::spawn(async move {
+            let staying = Staying { generation: slots.stay()?, slots: Arc::clone(&slots) };
+            let mut lease = slots.make_or_cold(prepare, disk, kind).await?;
+            lease.staying = Some(staying);
+            Ok(lease)
+        });
+        made.await.map_err(|_| ExecError::RunnerLost)?
+    }
+
+    /// Counts one more that stays, and sees that there is a slot for it.
+    fn stay(&self) -> Result<u64, ExecError> {
+        let mut table = self.table();
+        table.check_open()?;
+        table.staying += 1;
+        if table.added < table.staying
+            && let Some(runner) = &table.runner
+        {
+            send(runner.get_ref(), &ToRunner::AddSlot, &[]).map_err(|_| ExecError::RunnerLost)?;
+            table.added += 1;
+        }
+        Ok(table.generation)
+    }
+
+    async fn any(&self) -> Result<SlotConnection, ExecError> {
+        let found = {
+            let mut table = self.table();
+            table.check_open()?;
+            match table.idle.pop() {
+                Some(slot) => Found::Idle(slot),
+                // Rather than wait, give one that is prepared for somebody a new task.
+                None => match table.ready.pop_back() {
+                    Some(prepared) => Found::Ready(Box::new(prepared)),
+                    None => table.idle_or_wait(),
+                },
+            }
+        };
+        match found {
+            Found::Idle(slot) => Ok(slot),
+            Found::Ready(prepared) => {
+                let Prepared { slot, .. } = *prepared;
+                slot.stop().await?;
+                Ok(slot)
+            }
+            Found::Wait(turn) => self.wait(turn).await,
+        }
+    }
+
+    async fn wait(&self, turn: oneshot::Receiver<SlotConnection>) -> Result<SlotConnection, ExecError> {
+        match turn.await {
+            Ok(slot) => Ok(slot),
+            // The sender is dropped only when everything ends.
+            Err(_) => Err(if self.table().closed { ExecError::ShuttingDown } else { ExecError::RunnerLost }),
+        }
+    }
+
+    /// A new slot of the runner.
+    pub(super) fn adopt(&self, index: u32, socket: AsyncFd<OwnedFd>, generation: u64, runner: Arc<AsyncFd<OwnedFd>>) {
+        self.table().runner = Some(Arc::clone(&runner));
+        self.place(SlotConnection::new(index, socket, generation, runner));
+    }
+
+    /// Another runner has taken over: the old one's free slots are given up, its busy ones when they come back.
+    pub(super) fn next_generation(&self) -> u64 {
+        let mut table = self.table();
+        table.generation += 1;
+        (table.runner, table.staying, table.added) = (None, 0, 0);
+        table.idle.clear();
+        table.ready.clear();
+        table.generation
+    }
+
+    /// Brings a slot back: waits for its `Idle` in the background.
+    pub(super) fn recycle(&self, slot: SlotConnection, left: Left) {
+        let Some(slots) = self.me.upgrade() else { return };
+        tokio::spawn(async move { slots.settle(slot, left).await });
+    }
+
+    pub(super) async fn settle(&self, slot: SlotConnection, left: Left) {
+        let settled = match left {
+            Left::Ended => slot.settle().await,
+            Left::Running => slot.stop().await,
+        };
+        match settled {
+            Ok(()) => self.place(slot),
+            // At the end of the server, or of a runner, it is no news.
+            Err(_) if self.table().is_ending() => {}
+            // The runner replaces a slot that died, and announces the new one.
+            Err(error) => tracing::warn!(slot = slot.index, %error, "a slot is lost"),
+        }
+    }
+
+    fn place(&self, slot: SlotConnection) {
+        let mut slot = slot;
+        let mut table = self.table();
+        if slot.generation != table.generation {
+            return;
+        }
+        while let Some(waiter) = table.waiting.pop_front() {
+            match waiter.send(slot) {
+                Ok(()) => return,
+                Err(back) => slot = back, // it has gone away meanwhile
+            }
+        }
+        table.idle.push(slot);
+        if !table.closed {
+            self.restock(table);
+        }
+    }
+
+    /// Has idle slots prepare what is missing.
+    fn restock(&self, mut table: MutexGuard<'_, Table>) {
+        let Some(slots) = self.me.upgrade() else { return };
+        while !table.idle.is_empty()
+            && let Some(kind) = table.missing()
+            && let Some(slot) = table.idle.pop()
+        {
+            table.preparing.push(kind);
+            tokio::spawn(Arc::clone(&slots).prepare_ahead(slot, kind));
+        }
+    }
+
+    async fn prepare_ahead(self: Arc<Self>, slot: SlotConnection, kind: Kind) {
+        let made = slot.prepare(Prepare::fresh(self.disk).from_zygote(kind.zygote()), self.disk, None).await;
+        let mut table = self.table();
+        if let Some(at) = table.preparing.iter().position(|preparing| *preparing == kind) {
+            table.preparing.swap_remove(at);
+        }
+        table.stock.prepared(kind, made.is_ok());
+        match made {
+            Ok(prepared) if prepared.slot.generation != table.generation => drop(table),
+            Ok(prepared) => match table.waiting.pop_front() {
+                // Somebody came for any slot while we prepared: rather than let it wait, start over with it.
+                Some(waiter) => {
+                    drop(table);
+                    self.hand_over(prepared, waiter);
+                }
+                None => table.ready.push_back(prepared),
+            },
+            // At the end of the server, or of a runner, there is nothing to tell: its slots go with it.
+            Err(_) if table.is_ending() => {}
+            Err(NotMade { error, slot }) => {
+                drop(table);
+                tracing::error!(%error, ?kind, "a sandbox cannot be prepared ahead");
+                slot.into_iter().for_each(|slot| self.place(slot));
+            }
+        }
+    }
+
+    fn hand_over(&self, prepared: Prepared, waiter: oneshot::Sender<SlotConnection>) {
+        let Some(slots) = self.me.upgrade() else { return };
+        tokio::spawn(async move {
+            let Prepared { slot, .. } = prepared;
+            if slot.stop().await.is_err() {
+                return;
+            }
+            if let Err(back) = waiter.send(slot) {
+                slots.place(back);
+            }
+        });
+    }
+
+    /// The runner is gone, and all its slots with it.
+    pub(super) fn runner_lost(&self) {
+        let mut table = self.table();
+        table.runner_lost = true;
+        table.idle.clear();
+        table.ready.clear();
+        table.waiting.clear();
+    }
+
+    pub(super) fn runner_back(&self) {
+        self.table().runner_lost = false;
+    }
+
+    /// No lease any more.
+    pub(super) fn close(&self) {
+        let mut table = self.table();
+        table.closed = true;
+        table.idle.clear();
+        table.ready.clear();
+        table.waiting.clear();
+    }
+
+    pub(super) fn status(&self) -> LocalStatus {
+        let table = self.table();
+        LocalStatus {
+            ready: u32::try_from(table.ready.len()).unwrap_or(u32::MAX),
+            busy: table.busy,
+            runner_alive: !table.runner_lost && !table.closed,
+            ..LocalStatus::default()
+        }
+    }
+}
+
+/// One sandbox that is counted as staying, for as long as this lives.
+pub(super) struct Staying {
+    slots: Arc<Slots>,
+    generation: u64,
+}
+
+impl Drop for Staying {
+    fn drop(&mut self) {
+        let mut table = self.slots.table();
+        if table.generation == self.generation {
+            table.staying -= 1;
+        }
+    }
+}
+
+impl Table {
+    /// Whether slots end because everything does.
+    fn is_ending(&self) -> bool {
+        self.closed || self.runner_lost
+    }
+
+    /// What is there for a job that wants this kind, or what to make for it.
+    fn choose(&mut self, disk: DiskLimits, kind: Kind) -> Choice {
+        let mut take = |kind| {
+            let at = self.ready.iter().position(|prepared| prepared.disk == disk && prepared.kind == kind)?;
+            self.ready.remove(at).map(|prepared| Choice::Ready(Box::new(prepared)))
+        };
+        if let Some(ready) = take(kind) {
+            return ready;
+        }
+        // A fork costs a fraction of a start, but not more than a start and a wait.
+        if kind != Kind::Program && (self.idle.is_empty() || !self.stock.is_good(kind)) {
+            return take(Kind::Program).unwrap_or(Choice::Make(Kind::Program));
+        }
+        Choice::Make(kind)
+    }
+
+    fn missing(&mut self) -> Option<Kind> {
+        let (ready, preparing) = (&self.ready, &self.preparing);
+        self.stock.next(|kind| {
+            ready.iter().filter(|prepared| prepared.kind == kind).count() + preparing.iter().filter(|one| **one == kind).count()
+        })
+    }
+
+    fn check_open(&self) -> Result<(), ExecError> {
+        if self.closed {
+            Err(ExecError::ShuttingDown)
+        } else if self.runner_lost {
+            Err(ExecError::RunnerLost)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn idle_or_wait(&mut self) -> Found {
+        match self.idle.pop() {
+            Some(slot) => Found::Idle(slot),
+            None => {
+                let (sender, receiver) = oneshot::channel();
+                self.waiting.push_back(sender);
+                Found::Wait(receiver)
+            }
+        }
+    }
+}

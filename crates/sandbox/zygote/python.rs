@@ -1,0 +1,482 @@
+//! A Python zygote: preloaded into the unmodified `/usr/bin/python3`, this takes the place of its `main`. It initialises the
+//! interpreter, lets it warm up, and then forks a child for every sandbox that asks. No Python frame is on the stack while it
+//! waits, so that a program starts in its child as it starts in an interpreter of its own.
+//!
+//! Compiled by `build.rs` on its own, without the standard library: it lives in a foreign process and brings nothing along.
+//!
+//! What a child does before it reads a byte of a client: it enters the sandbox's namespaces and cgroups, takes its descriptors and
+//! its uid, raises the Landlock rules that the sandbox's init made, and installs the filter. Of the zygote it keeps its memory.
+//!
+//! The order of descriptors and the bytes of messages are those of `src/zygote.rs` and `src/message.rs`, whose tests check them.
+#![no_std]
+
+mod foreign;
+mod run;
+
+use core::{
+    ffi::{CStr, c_char, c_int, c_uint, c_void},
+    ptr::{self, addr_of, addr_of_mut, null, null_mut},
+};
+
+use foreign::*;
+use run::run;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    // SAFETY: never returns and touches no memory.
+    unsafe { _exit(134) }
+}
+
+/// The precompiled core library names it; nothing unwinds here, so nobody calls it.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+/// The zygote's descriptors, by number: where requests come from, and the filter's instructions.
+const REQUESTS: c_int = 3;
+const FILTER: c_int = 4;
+/// Most descriptors of a request.
+const FDS: usize = 16;
+/// A request: uid, place, step to blame, how many cgroups, whether there are Landlock rules.
+const REQUEST_BYTES: usize = 12;
+/// Longest filter, bytes.
+const FILTER_BYTES: usize = 4096 * 8;
+/// Where programs start, by the request's place.
+const PLACES: [&CStr; 2] = [c"/box/submission", c"/mnt/data"];
+/// oom_score_adj of programs (src/init.rs).
+const OOM_SCORE: &[u8] = b"500";
+/// What warms the interpreter up and reads jobs.
+const SHIM: &CStr = c"/opt/greenroom/python/warm.py";
+
+static mut FILTER_PROGRAM: [u64; FILTER_BYTES / 8] = [0; FILTER_BYTES / 8];
+static mut FILTER_LEN: usize = 0;
+/// `PyConfig` grows from version to version; 3.13's takes half a kilobyte.
+static mut CONFIG: [u64; 1024] = [0; 1024];
+static mut CONTROL: [u64; 16] = [0; 16];
+
+/// Preloaded, this is found before the C library's, and gives the program another `main`.
+///
+/// # Safety
+/// Called by the program's start code, once, with what the C library's expects.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __libc_start_main(
+    _main: Main,
+    argc: c_int,
+    argv: *mut *mut c_char,
+    init: *mut c_void,
+    fini: *mut c_void,
+    loader_fini: *mut c_void,
+    stack_end: *mut c_void,
+) -> c_int {
+    type Start = extern "C" fn(Main, c_int, *mut *mut c_char, *mut c_void, *mut c_void, *mut c_void, *mut c_void) -> c_int;
+    /// `RTLD_NEXT`.
+    const NEXT: *mut c_void = usize::MAX as *mut c_void;
+    // SAFETY: the next definition is the C library's, of this type since 1998.
+    let start: Start = unsafe { core::mem::transmute(dlsym(NEXT, c"__libc_start_main".as_ptr())) };
+    start(main, argc, argv, init, fini, loader_fini, stack_end)
+}
+
+extern "C" fn main(argc: c_int, argv: *mut *mut c_char, _envp: *mut *mut c_char) -> c_int {
+    // SAFETY: single-threaded, and nothing else uses the statics; the interpreter's functions are called with the interpreter
+    // initialised and its lock held, which this thread has from then on.
+    unsafe {
+        unsetenv(c"LD_PRELOAD".as_ptr());
+        let read = pread(FILTER, addr_of_mut!(FILTER_PROGRAM).cast(), FILTER_BYTES, 0);
+        if read <= 0 || read % 8 != 0 {
+            return say(c"the filter cannot be read\n");
+        }
+        FILTER_LEN = read as usize / 8;
+        close(FILTER);
+        let config = addr_of_mut!(CONFIG).cast();
+        PyConfig_InitPythonConfig(config);
+        let status = PyConfig_SetBytesArgv(config, argc as isize, argv);
+        if status.kind != 0 {
+            return say(c"the interpreter takes no arguments\n");
+        }
+        let status = Py_InitializeFromConfig(config);
+        PyConfig_Clear(config);
+        if status.kind != 0 {
+            return say(c"the interpreter cannot be initialised\n");
+        }
+        let shim = load_shim();
+        if shim.is_null() {
+            PyErr_Print();
+            return say(c"the shim cannot be loaded\n");
+        }
+        let prepared = PyObject_CallFunction(PyDict_GetItemString(shim, c"prepare".as_ptr()), null());
+        if prepared.is_null() {
+            PyErr_Print();
+            return say(c"the interpreter cannot be warmed up\n");
+        }
+        Py_DecRef(prepared);
+        serve(shim)
+    }
+}
+
+fn say(what: &CStr) -> c_int {
+    // SAFETY: a C string, written to standard error; nobody is left to tell if that fails.
+    unsafe { write(2, what.as_ptr().cast(), what.count_bytes()) };
+    1
+}
+
+/// The shim's names. It is a module of nobody: programs do not see it.
+unsafe fn load_shim() -> Object {
+    unsafe {
+        let file = fopen(SHIM.as_ptr(), c"rb".as_ptr());
+        if file.is_null() {
+            return null_mut();
+        }
+        let names = PyDict_New();
+        PyDict_SetItemString(names, c"__builtins__".as_ptr(), PyEval_GetBuiltins());
+        let ran = PyRun_FileExFlags(file, SHIM.as_ptr(), PY_FILE_INPUT, names, names, 1, null_mut());
+        if ran.is_null() { null_mut() } else { names }
+    }
+}
+
+/// What children share with each other and cannot have anew, a zygote ends for: its successor has another hash seed and layout.
+const MOST_CHILDREN: u32 = 2000;
+const LONGEST_LIFE_S: i64 = 600;
+
+fn seconds() -> i64 {
+    const CLOCK_MONOTONIC: c_int = 1;
+    let mut now = Timespec { sec: 0, nsec: 0 };
+    // SAFETY: writes one timespec into a place for one.
+    unsafe { clock_gettime(CLOCK_MONOTONIC, &mut now) };
+    now.sec
+}
+
+/// A request to be born.
+struct Birth {
+    uid: c_uint,
+    place: usize,
+    step: u8,
+    landlock: bool,
+    cgroups: usize,
+    fds: [c_int; FDS],
+    count: usize,
+}
+
+/// The order of a request's descriptors; the cgroups' `cgroup.procs` come last.
+const STATUS: usize = 0;
+const JOB: usize = 1;
+const STDIN: usize = 2;
+const INIT: usize = 5;
+const RULES: usize = 6;
+
+/// Forks a child for every request, until nobody can send any. Comes back only in a child that has run its program.
+unsafe fn serve(shim: Object) -> c_int {
+    let started = seconds();
+    let mut born_here = 0;
+    loop {
+        if born_here >= MOST_CHILDREN || seconds() - started >= LONGEST_LIFE_S {
+            return 0;
+        }
+        let birth = match unsafe { receive() } {
+            Received::Birth(birth) => birth,
+            Received::Interrupted => continue,
+            Received::End => return 0,
+        };
+        unsafe {
+            // What the child needs of the new pid namespace, it gets by being born there.
+            let entered = setns(birth.fds[INIT], CLONE_NEWPID) == 0;
+            if !entered {
+                refuse(&birth);
+            } else {
+                born_here += 1;
+                PyOS_BeforeFork();
+                match born() {
+                    0 => {
+                        PyOS_AfterFork_Child();
+                        return live(&birth, shim);
+                    }
+                    parent => {
+                        PyOS_AfterFork_Parent();
+                        let mut status = 0;
+                        while parent > 0 && waitpid(parent, &mut status, 0) < 0 && errno() == EINTR {}
+                        if parent < 0 || status != 0 {
+                            refuse(&birth);
+                        }
+                    }
+                }
+            }
+            for fd in &birth.fds[..birth.count] {
+                close(*fd);
+            }
+        }
+    }
+}
+
+/// Forks twice, so that the child's parent is the first process of its pid namespace: the one between shares our memory, costs next
+/// to nothing, and is gone when this returns. 0 in the child; else the pid of the one between, to wait for, or -1.
+///
+/// `vfork` returns twice in this frame. The process between calls one function and ends; it leaves nothing that the second
+/// return would read.
+#[inline(never)]
+unsafe fn born() -> c_int {
+    unsafe {
+        let between = vfork();
+        if between == 0 {
+            match fork() {
+                0 => return 0,
+                -1 => _exit(1),
+                _ => _exit(0),
+            }
+        }
+        between
+    }
+}
+
+enum Received {
+    Birth(Birth),
+    Interrupted,
+    End,
+}
+
+unsafe fn receive() -> Received {
+    unsafe {
+        let mut request = [0u8; REQUEST_BYTES];
+        let mut iov = IoVec { base: request.as_mut_ptr().cast(), len: REQUEST_BYTES };
+        let mut message = MsgHdr {
+            name: null_mut(),
+            name_len: 0,
+            iov: &mut iov,
+            iov_len: 1,
+            control: addr_of_mut!(CONTROL).cast(),
+            control_len: size_of::<[u64; 16]>(),
+            flags: 0,
+        };
+        let received = recvmsg(REQUESTS, &mut message, MSG_CMSG_CLOEXEC);
+        if received < 0 && errno() == EINTR {
+            return Received::Interrupted;
+        }
+        if received <= 0 {
+            return Received::End;
+        }
+        let mut birth = Birth {
+            uid: u32::from_le_bytes([request[0], request[1], request[2], request[3]]),
+            place: request[4] as usize,
+            step: request[5],
+            landlock: request[6] != 0,
+            cgroups: request[7] as usize,
+            fds: [-1; FDS],
+            count: 0,
+        };
+        let header = addr_of!(CONTROL).cast::<CmsgHdr>();
+        if message.control_len >= size_of::<CmsgHdr>() && (*header).level == SOL_SOCKET && (*header).kind == SCM_RIGHTS {
+            birth.count = (((*header).len - size_of::<CmsgHdr>()) / size_of::<c_int>()).min(FDS);
+            ptr::copy_nonoverlapping(header.add(1).cast::<c_int>(), birth.fds.as_mut_ptr(), birth.count);
+        }
+        let expected = RULES + usize::from(birth.landlock) + birth.cgroups;
+        if received as usize != REQUEST_BYTES || birth.count != expected || birth.place >= PLACES.len() {
+            for fd in &birth.fds[..birth.count] {
+                close(*fd);
+            }
+            return Received::Interrupted;
+        }
+        Received::Birth(birth)
+    }
+}
+
+/// Tells the slot that the fork failed.
+unsafe fn refuse(birth: &Birth) {
+    let error = unsafe { errno() } as u32;
+    // Status::Failed(step, errno), as postcard writes it; a signed number is doubled.
+    let mut message = [2, birth.step, 0, 0];
+    let len = 2 + varint(u64::from(error) << 1, &mut message[2..]);
+    unsafe { send(birth.fds[STATUS], message.as_ptr().cast(), len, MSG_NOSIGNAL) };
+}
+
+fn varint(mut value: u64, to: &mut [u8]) -> usize {
+    let mut len = 0;
+    loop {
+        let byte = (value & 0x7f) as u8;
+        value >>= 7;
+        if value == 0 {
+            to[len] = byte;
+            return len + 1;
+        }
+        to[len] = byte | 0x80;
+        len += 1;
+    }
+}
+
+unsafe fn errno() -> c_int {
+    unsafe { *__errno_location() }
+}
+
+/// The child's life. Its return value is the exit status.
+unsafe fn live(birth: &Birth, shim: Object) -> c_int {
+    unsafe {
+        if !seal(birth) {
+            refuse(birth);
+            _exit(1);
+        }
+        let (status, job) = (birth.fds[STATUS], birth.fds[JOB]);
+        // Everything here that is not a system call is the interpreter's own work, in the sandbox and with its rights.
+        let read = PyObject_CallFunction(PyDict_GetItemString(shim, c"read".as_ptr()), c"i".as_ptr(), job);
+        if read.is_null() {
+            PyErr_Print();
+            refuse(birth);
+            _exit(1);
+        }
+        let number = |index| {
+            let item = PySequence_GetItem(read, index);
+            let value = PyLong_AsUnsignedLongLong(item);
+            Py_DecRef(item);
+            value
+        };
+        let (processes, open_files, file_bytes, memory_bytes) = (number(0), number(1), number(2), number(3));
+        let channel = number(4) != 0;
+        Py_DecRef(read);
+        limit(processes, open_files, file_bytes, memory_bytes);
+        let mut go = 0u8;
+        while read_one(status, &mut go) < 0 && errno() == EINTR {}
+        if go == 0 {
+            _exit(1);
+        }
+        tell_start(status);
+        close(status);
+        if !channel {
+            close(job);
+        } else if job != 3 {
+            dup2(job, 3);
+            close(job);
+        }
+        run(shim)
+    }
+}
+
+unsafe fn read_one(fd: c_int, byte: &mut u8) -> isize {
+    unsafe { read(fd, ptr::from_mut(byte).cast(), 1) }
+}
+
+/// Goes where the program will be, and gives away all that it may not have.
+unsafe fn seal(birth: &Birth) -> bool {
+    unsafe {
+        let first = RULES + usize::from(birth.landlock);
+        for procs in &birth.fds[first..first + birth.cgroups] {
+            if write(*procs, b"0".as_ptr().cast(), 1) != 1 {
+                return false;
+            }
+        }
+        if setns(birth.fds[INIT], OTHER_NAMESPACES) != 0 {
+            return false;
+        }
+        let score = open(c"/proc/self/oom_score_adj".as_ptr(), 0o2_000_001);
+        if score < 0 || write(score, OOM_SCORE.as_ptr().cast(), OOM_SCORE.len()) < 0 {
+            return false;
+        }
+        close(score);
+        if chdir(PLACES[birth.place].as_ptr()) != 0 || setsid() < 0 {
+            return false;
+        }
+        umask(0o022);
+        for fd in 0..3 {
+            if dup2(birth.fds[STDIN + fd], fd as c_int) < 0 {
+                return false;
+            }
+        }
+        if setgroups(0, null()) != 0
+            || setresgid(birth.uid, birth.uid, birth.uid) != 0
+            || setresuid(birth.uid, birth.uid, birth.uid) != 0
+        {
+            return false;
+        }
+        // Not even to hand on: what the zygote has of its capabilities.
+        let header = [0x2008_0522u32, 0];
+        let none = [0u32; 6];
+        if syscall(SYS_CAPSET, header.as_ptr(), none.as_ptr()) != 0 {
+            return false;
+        }
+        // Whoever has a uid of its own and no capability can be looked into by itself alone (prctl(2), PR_SET_DUMPABLE).
+        const PR_SET_DUMPABLE: c_int = 4;
+        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+        if birth.landlock && syscall(SYS_LANDLOCK_RESTRICT_SELF, birth.fds[RULES], 0) != 0 {
+            return false;
+        }
+        // The process between is about to end: then the sandbox's init is our parent, and waits for us.
+        while getppid() != 1 {
+            sched_yield();
+        }
+        let pidfd = syscall(SYS_PIDFD_OPEN, getpid(), 0) as c_int;
+        let program = SockFprog { len: FILTER_LEN as u16, filter: addr_of!(FILTER_PROGRAM).cast() };
+        const SET_MODE_FILTER: c_int = 1;
+        if pidfd < 0 || syscall(SYS_SECCOMP, SET_MODE_FILTER, 0, &program) != 0 {
+            return false;
+        }
+        let (status, job) = (birth.fds[STATUS], birth.fds[JOB]);
+        if !tell_born(status, pidfd) {
+            return false;
+        }
+        // All descriptors but the first three and these two.
+        let (low, high) = if status < job { (status, job) } else { (job, status) };
+        for (first, last) in [(3, low - 1), (low + 1, high - 1), (high + 1, c_int::MAX)] {
+            if first <= last {
+                syscall(SYS_CLOSE_RANGE, first, last, 0);
+            }
+        }
+        true
+    }
+}
+
+/// `Status::Born`, with our pid and pidfd.
+unsafe fn tell_born(status: c_int, pidfd: c_int) -> bool {
+    #[repr(C)]
+    struct Control {
+        header: CmsgHdr,
+        fd: c_int,
+        padding: c_int,
+    }
+    let mut message = [5u8; 6];
+    let len = 1 + varint(unsafe { getpid() } as u64, &mut message[1..]);
+    let mut iov = IoVec { base: message.as_mut_ptr().cast(), len };
+    let header = CmsgHdr { len: size_of::<CmsgHdr>() + size_of::<c_int>(), level: SOL_SOCKET, kind: SCM_RIGHTS };
+    let mut control = Control { header, fd: pidfd, padding: 0 };
+    let message = MsgHdr {
+        name: null_mut(),
+        name_len: 0,
+        iov: &mut iov,
+        iov_len: 1,
+        control: ptr::from_mut(&mut control).cast(),
+        control_len: size_of::<Control>(),
+        flags: 0,
+    };
+    unsafe { sendmsg(status, &message, MSG_NOSIGNAL) == len as isize }
+}
+
+/// `Status::Exec`, now.
+unsafe fn tell_start(status: c_int) {
+    const CLOCK_MONOTONIC: c_int = 1;
+    let mut now = Timespec { sec: 0, nsec: 0 };
+    unsafe { clock_gettime(CLOCK_MONOTONIC, &mut now) };
+    let mut message = [3u8; 12];
+    let len = 1 + varint(now.sec as u64 * 1_000_000 + now.nsec as u64 / 1000, &mut message[1..]);
+    unsafe { send(status, message.as_ptr().cast(), len, MSG_NOSIGNAL) };
+}
+
+/// As `set_limits` in src/worker.rs.
+unsafe fn limit(processes: u64, open_files: u64, file_bytes: u64, memory_bytes: u64) {
+    const STACK_BYTES: u64 = 256 << 20;
+    // setrlimit(2): FSIZE 1, STACK 3, CORE 4, NPROC 6, NOFILE 7, MEMLOCK 8, SIGPENDING 11, MSGQUEUE 12, NICE 13, RTPRIO 14.
+    let limits = [
+        (4, 0),
+        (1, file_bytes),
+        (7, open_files),
+        (6, processes),
+        (8, 64 * 1024),
+        (12, 0),
+        (11, 1024),
+        (13, 0),
+        (14, 0),
+        (3, if memory_bytes < STACK_BYTES { memory_bytes } else { STACK_BYTES }),
+    ];
+    for (resource, value) in limits {
+        unsafe {
+            let mut ours = Rlimit { current: 0, maximum: 0 };
+            getrlimit(resource, &mut ours);
+            let value = if ours.maximum < value { ours.maximum } else { value };
+            if setrlimit(resource, &Rlimit { current: value, maximum: value }) != 0 {
+                _exit(1);
+            }
+        }
+    }
+}
