@@ -44,8 +44,8 @@ pub struct Local {
 struct Inner {
     host: HostReport,
     config: Mutex<SandboxConfig>,
-    /// Names of the zygotes, by their numbers.
-    zygotes: Vec<String>,
+    /// The zygotes' names and programs, by their numbers.
+    zygotes: Vec<(String, String)>,
     slots: Arc<Slots>,
     /// One permit per slot. A job takes all that it will need at once: two jobs that each have one slot and wait
     /// for another's would wait for ever.
@@ -208,7 +208,8 @@ impl Local {
         let shutdown = CancellationToken::new();
         // Interpreters are kept warm where their children can be held as firmly as other programs.
         let zygotes = if host.profile == Profile::Full { config.zygotes.len() } else { 0 };
-        let zygotes: Vec<String> = config.zygotes[..zygotes].iter().map(|zygote| zygote.name.clone()).collect();
+        let zygotes = &config.zygotes[..zygotes];
+        let zygotes: Vec<_> = zygotes.iter().map(|zygote| (zygote.name.clone(), zygote.program.clone())).collect();
         let count = u32::try_from(zygotes.len()).unwrap_or(u32::MAX);
         let (ready, children, shared) = (config.ready_sandboxes, config.ready_children, config.ready_shared);
         let stock = Stock::new(ready as usize, count, children as usize, shared as usize);
@@ -313,8 +314,8 @@ impl Inner {
         let needed = if self.host.profile == Profile::Restricted { 1 } else { stages.clamp(1, 2) };
         let needed = u32::try_from(needed).unwrap_or(2);
         let _capacity = self.capacity.acquire_many(needed).await.map_err(|_| ExecError::ShuttingDown)?;
-        let mut lease =
-            self.slots.lease(job.disk, self.kind_of(job.stages.first().and_then(|stage| stage.warm.as_deref()))).await?;
+        let kind = job.stages.get(first).map_or(Kind::Program, |stage| self.kind_of(stage.warm.as_deref(), &stage.argv));
+        let mut lease = self.slots.lease(job.disk, kind).await?;
         timings.lease_us += monotonic_us() - begun;
         for (index, spec) in job.stages.iter().enumerate().skip(first) {
             let files = if index == first { found.as_ref() } else { &[] };
@@ -365,8 +366,11 @@ impl Inner {
     }
 
     /// What a program of this language is best started in.
-    fn kind_of(&self, warm: Option<&str>) -> Kind {
-        let number = warm.and_then(|name| self.zygotes.iter().position(|zygote| zygote == name));
+    fn kind_of(&self, warm: Option<&str>, argv: &[String]) -> Kind {
+        // A child runs a script as its interpreter does without options.
+        let script = argv.get(1).is_some_and(|script| !script.starts_with('-'));
+        let fits = |(name, program): &(String, String)| Some(name.as_str()) == warm && argv.first() == Some(program) && script;
+        let number = self.zygotes.iter().position(fits);
         number.and_then(|number| u32::try_from(number).ok()).map_or(Kind::Program, Kind::Zygote)
     }
 

@@ -111,7 +111,7 @@ impl Local {
     /// [`ExecError`]. A program that cannot be started is none: it ends at once.
     pub async fn open(&self, spec: OpenSpec) -> Result<OpenSandbox, ExecError> {
         let place = Arc::clone(&self.inner.staying).try_acquire_owned().map_err(|_| ExecError::NoRoom)?;
-        let kind = self.inner.kind_of(spec.warm.as_deref());
+        let kind = self.inner.kind_of(spec.warm.as_deref(), &spec.argv);
         let mut lease = self.inner.slots.lease_staying(Prepare::session(spec.disk), spec.disk, kind).await?;
         let failed = |source| ExecError::Io { what: "the session's pipes", source };
         let (directory, uid) = lease.files().map_err(failed)?;

@@ -18,19 +18,25 @@ use greenroom_backends::{
 };
 use greenroom_core::{DiskLimits, Limits, Profile};
 use greenroom_pool::{Backend, PoolKind, PoolSpec};
-use greenroom_sandbox::{Network, SandboxConfig, SupportFile};
+use greenroom_sandbox::{Network, SandboxConfig, SupportFile, ZygoteConfig};
 use hostile::*;
 use javascript::*;
 use libtest_mimic::{Arguments, Failed, Trial};
 use python::*;
 use shell::*;
 
+const WARM: &[u8] = include_bytes!("../../../../runtimes/python/support/warm.py");
 const PYTHON: &[u8] = include_bytes!("../../../../runtimes/python/support/session.py");
 const JAVASCRIPT: &[u8] = include_bytes!("../../../../runtimes/javascript/support/session.js");
 const SHELL: &[u8] = include_bytes!("../../../../runtimes/bash/support/session.py");
 
 fn config() -> SandboxConfig {
-    let support = [("python/session.py", PYTHON), ("javascript/session.js", JAVASCRIPT), ("bash/session.py", SHELL)];
+    let support = [
+        ("python/warm.py", WARM),
+        ("python/session.py", PYTHON),
+        ("javascript/session.js", JAVASCRIPT),
+        ("bash/session.py", SHELL),
+    ];
     SandboxConfig {
         require: Some(Profile::Full),
         network: Network::None,
@@ -47,7 +53,7 @@ fn config() -> SandboxConfig {
         max_sandboxes: 2,
         max_sessions: 4,
         ready_sandboxes: 0,
-        zygotes: Vec::new(),
+        zygotes: vec![ZygoteConfig { name: "python".into(), program: "/usr/bin/python3".into(), env: env(), modules: Vec::new() }],
         ready_children: 0,
         ready_shared: 0,
     }
@@ -63,11 +69,12 @@ fn program(kind: PoolKind, limits: &Limits) -> Result<SessionProgram, String> {
         }
         PoolKind::Shell => vec!["/usr/bin/python3", "-I", "-S", "/opt/greenroom/bash/session.py"],
     };
+    Ok(SessionProgram { argv: argv.into_iter().map(str::to_owned).collect(), env: env() })
+}
+
+fn env() -> Vec<(String, String)> {
     let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp"), ("PWD", "/mnt/data"), ("LANG", "C.UTF-8")];
-    Ok(SessionProgram {
-        argv: argv.into_iter().map(str::to_owned).collect(),
-        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-    })
+    env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
 }
 
 type Sessions = Arc<LocalSessions>;
