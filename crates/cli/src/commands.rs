@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use greenroom_pool::{LifecycleKind, Network, PoolKind};
 
 /// Runs other people's code in isolated sessions.
 #[derive(Debug, Parser)]
@@ -32,6 +33,9 @@ pub enum Command {
     /// The languages: list, install, remove, test
     #[command(subcommand)]
     Runtimes(RuntimesCommand),
+    /// The pools of sessions of a running server: create, update, show, list, delete, and their sessions
+    #[command(subcommand)]
+    Pool(PoolCommand),
     /// What this host offers, and what to do about what is missing
     Doctor(DoctorArguments),
     /// API keys: create, list, revoke
@@ -114,6 +118,147 @@ pub enum RuntimesCommand {
         #[arg(long)]
         base: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PoolCommand {
+    /// Make a pool
+    Create {
+        #[command(flatten)]
+        pool: PoolName,
+        /// What its sessions run: PythonLTS, NodeLTS or Shell
+        #[arg(long, value_name = "TYPE", value_parser = container_type, default_value = "PythonLTS")]
+        container_type: PoolKind,
+        #[command(flatten)]
+        settings: PoolSettings,
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+    /// Change a pool while it runs; sessions in use go on
+    Update {
+        #[command(flatten)]
+        pool: PoolName,
+        #[command(flatten)]
+        settings: PoolSettings,
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+    /// Show a pool and what it is doing
+    Show {
+        #[command(flatten)]
+        pool: PoolName,
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+    /// List the pools
+    List {
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+    /// End a pool and all of its sessions
+    Delete {
+        #[command(flatten)]
+        pool: PoolName,
+        #[command(flatten)]
+        server: ServerArguments,
+        /// Accepted, as `az` has it: nothing is asked
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// List the sessions of a pool that belong to an identifier
+    Sessions {
+        #[command(flatten)]
+        pool: PoolName,
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+    /// End a session, also in the middle of a call
+    Stop {
+        #[command(flatten)]
+        pool: PoolName,
+        /// Whose session
+        #[arg(long, short, value_name = "IDENTIFIER")]
+        identifier: String,
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct PoolName {
+    /// The pool
+    #[arg(long, short, value_name = "NAME")]
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct ServerArguments {
+    /// The server [default: http:// and the setting `listen`]
+    #[arg(long, value_name = "URL", env = "GREENROOM_SERVER")]
+    pub server: Option<String>,
+    /// An API key, for a server that asks for one
+    #[arg(long, value_name = "KEY", env = "GREENROOM_KEY", hide_env_values = true)]
+    pub key: Option<String>,
+    /// Accepted, as `az` has it, and not used: a pool is known by its name alone
+    #[arg(long, short = 'g', value_name = "GROUP")]
+    pub resource_group: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PoolSettings {
+    /// Most sessions at once, those included that are ready or starting [default of a new pool: 10]
+    #[arg(long, value_name = "N")]
+    pub max_sessions: Option<u32>,
+    /// Sessions kept ready for new identifiers [default of a new pool: 5]
+    #[arg(long, value_name = "N")]
+    pub ready_sessions: Option<u32>,
+    /// Timed (a session ends when it has been idle) or OnContainerExit (when its process ends) [default of a new pool: Timed]
+    #[arg(long, value_name = "TYPE", value_parser = lifecycle_type)]
+    pub lifecycle_type: Option<LifecycleKind>,
+    /// Timed: how long a session may be idle [default: 300]
+    #[arg(long, value_name = "SECONDS")]
+    pub cooldown_period: Option<u32>,
+    /// OnContainerExit: how long a session may live at most [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    pub max_alive_period: Option<u32>,
+    /// EgressDisabled or EgressEnabled [default of a new pool: EgressDisabled]
+    #[arg(long, value_name = "STATUS", value_parser = network_status)]
+    pub network_status: Option<Network>,
+    /// Modules that are imported before a session is ready, with commas; none with ''
+    #[arg(long, value_name = "MODULES")]
+    pub warm: Option<String>,
+    /// A limit of a session: memory_bytes, cpu_milli, processes, open_files, file_size_bytes, disk.bytes, disk.inodes, or of one
+    /// execution: execution_wall_ms, execution_cpu_ms, execution_output_bytes
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    pub limits: Vec<String>,
+}
+
+fn container_type(given: &str) -> Result<PoolKind, String> {
+    let known = [PoolKind::PythonLts, PoolKind::NodeLts, PoolKind::Shell];
+    if given.eq_ignore_ascii_case("CustomContainer") {
+        return Err("this server runs no container images; use PythonLTS, NodeLTS or Shell".to_owned());
+    }
+    known
+        .into_iter()
+        .find(|kind| kind.as_str().eq_ignore_ascii_case(given))
+        .ok_or_else(|| "use PythonLTS, NodeLTS or Shell".to_owned())
+}
+
+fn lifecycle_type(given: &str) -> Result<LifecycleKind, String> {
+    let known = [LifecycleKind::Timed, LifecycleKind::OnContainerExit];
+    known
+        .into_iter()
+        .find(|kind| kind.as_str().eq_ignore_ascii_case(given))
+        .ok_or_else(|| "use Timed or OnContainerExit".to_owned())
+}
+
+fn network_status(given: &str) -> Result<Network, String> {
+    let known = [("EgressDisabled", Network::Disabled), ("EgressEnabled", Network::Enabled)];
+    let found = known.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(given));
+    found.map(|(_, network)| network).ok_or_else(|| "use EgressDisabled or EgressEnabled".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -175,9 +175,16 @@ impl Layers {
         let names: BTreeMap<String, String> =
             self.values.keys().map(|key| (format!("GREENROOM_{}", key.replace('.', "_").to_uppercase()), key.clone())).collect();
         for (name, text) in environment.iter().filter(|(name, _)| name.starts_with("GREENROOM_")) {
-            // Not settings: which file to read, and what tests say to themselves.
-            if matches!(name.as_str(), "GREENROOM_CONFIG" | "GREENROOM_MUST_WORK" | "GREENROOM_CRASH_AT" | "GREENROOM_BIN")
-                || name.starts_with("GREENROOM_CONTRACT_")
+            // Not settings: which file to read, which server to ask, and what tests say to themselves.
+            if matches!(
+                name.as_str(),
+                "GREENROOM_CONFIG"
+                    | "GREENROOM_SERVER"
+                    | "GREENROOM_KEY"
+                    | "GREENROOM_MUST_WORK"
+                    | "GREENROOM_CRASH_AT"
+                    | "GREENROOM_BIN"
+            ) || name.starts_with("GREENROOM_CONTRACT_")
                 || name.starts_with("GREENROOM_ESCAPE_")
             {
                 continue;

@@ -8,6 +8,7 @@ mod doctor;
 mod identity;
 mod keys;
 mod output;
+mod pool;
 mod run;
 mod runtimes;
 mod serve;
@@ -50,6 +51,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(_) => start::block_on(serve::serve(loaded()?)),
         Command::Run(ref arguments) => start::block_on(run::run(&loaded()?, arguments)),
         Command::Runtimes(ref command) => runtimes::runtimes(&loaded()?, command),
+        Command::Pool(ref command) => start::block_on(pool::pool(&loaded()?, command)),
         Command::Doctor(ref arguments) => start::block_on(doctor::doctor(&loaded()?, arguments.json)),
         Command::Keys(ref command) => start::block_on(keys::keys(&loaded()?, command)),
         Command::Token(ref arguments) => identity::token(&loaded()?.settings, arguments),

@@ -27,7 +27,7 @@ use std::{
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderName, HeaderValue, StatusCode, request::Parts},
     response::Response,
 };
 use greenroom_backends::LocalSessions;
@@ -38,6 +38,7 @@ use sha2::{Digest, Sha256};
 
 use self::{operations::Operations, refused::Refused, running::Running};
 use crate::{
+    address::{Scheme, base},
     body::{self, Room},
     gateway::Inner,
     reply,
@@ -109,8 +110,8 @@ impl Asked {
 
     /// The pool's address as the client reached it.
     fn base(&self) -> String {
-        let host = self.parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        format!("http://{host}{}", self.address.path())
+        let scheme = self.parts.extensions.get::<Scheme>().copied().unwrap_or(Scheme::Http);
+        format!("{}{}", base(scheme, &self.parts.uri, &self.parts.headers), self.address.path())
     }
 }
 

@@ -12,7 +12,14 @@ use greenroom_runtimes::{Catalogue, Runtime};
 use greenroom_wire::piston::{RuntimeEntry, etag};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{admission::Admission, azure, body::Room, config::GatewayConfig, metrics::Metrics};
+use crate::{
+    admission::Admission,
+    arm::{self, ControlPlane},
+    azure,
+    body::Room,
+    config::GatewayConfig,
+    metrics::Metrics,
+};
 
 /// So many bodies of the largest size may be held at once.
 const LARGEST_BODIES: u64 = 8;
@@ -36,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) pools: Pools<LocalSessions>,
     /// What Azure's data plane keeps beside them.
     pub(crate) azure: azure::State,
+    /// Azure's control plane over them.
+    pub(crate) control: ControlPlane<LocalSessions>,
     pub(crate) admission: Admission,
     pub(crate) metrics: Metrics,
     pub(crate) reload: Reload,
@@ -69,6 +78,8 @@ impl Gateway {
     ) -> Self {
         // The first of those that wait do so with their sandbox in hand.
         let staged = config.max_concurrent.min(config.queue);
+        let tasks = TaskTracker::new();
+        let control = ControlPlane::new(pools.clone(), arm::offered(catalogue.clone()), tasks.clone());
         Self {
             inner: Arc::new(Inner {
                 admission: Admission::new(config.max_concurrent + staged, config.queue - staged),
@@ -79,14 +90,20 @@ impl Gateway {
                 local,
                 pools,
                 azure: azure::State::default(),
+                control,
                 metrics: Metrics::new(),
                 reload,
                 cut: CancellationToken::new(),
-                tasks: TaskTracker::new(),
+                tasks,
                 listing: Mutex::default(),
                 installing: tokio::sync::Mutex::default(),
             }),
         }
+    }
+
+    /// The key of a pool's MCP server: what `fetchMCPServerCredentials` gives. `None`: the pool has none, or nobody has fetched it.
+    pub async fn mcp_key(&self, pool: &str) -> Option<String> {
+        self.inner.control.mcp_key(pool).await
     }
 
     /// A new id: 128 random bits. Executions and requests are told apart by it.

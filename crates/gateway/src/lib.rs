@@ -10,7 +10,9 @@
 //! Architecture invariant: no knowledge of namespaces, of a cluster; of Azure only in `azure` and `arm`.
 #![forbid(unsafe_code)]
 
+mod address;
 mod admission;
+mod arm;
 mod azure;
 mod body;
 mod config;
@@ -23,6 +25,7 @@ mod own;
 mod packages;
 mod peer;
 mod piston;
+mod pools;
 mod reply;
 mod serve;
 

@@ -11,6 +11,7 @@ use utoipa::{OpenApi, ToSchema};
 
 use crate::{
     gateway::Gateway,
+    pools,
     reply::{self, Refused},
 };
 
@@ -132,7 +133,10 @@ pub(crate) async fn openapi_json() -> Response {
         title = "Greenroom",
         description = "Greenroom's own routes. The execution API is Piston's: see docs/piston-compatibility.md."
     ),
-    paths(healthz, readyz, metrics),
+    paths(
+        healthz, readyz, metrics, pools::list, pools::create, pools::show, pools::update, pools::delete, pools::sessions,
+        pools::stop
+    ),
     components(schemas(Health, Readiness))
 )]
 struct Description;
@@ -150,6 +154,7 @@ pub(crate) fn route_label(path: &str) -> Option<&'static str> {
         "/readyz" => Some("readyz"),
         "/metrics" => Some("metrics"),
         "/openapi.json" => Some("openapi"),
+        path if path == "/greenroom/pools" || path.starts_with("/greenroom/pools/") => Some("pools"),
         _ => None,
     }
 }

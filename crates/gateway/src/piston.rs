@@ -21,10 +21,11 @@ use greenroom_wire::piston::{self, ContentType, ErrorBody, Route, Routed};
 use tracing::Instrument;
 
 use crate::{
-    azure, body, connect, execute,
+    arm, azure, body, connect, execute,
     gateway::{Gateway, Inner},
     issuer, own,
     packages::{self, Change},
+    pools,
     reply::{self, Refused},
 };
 
@@ -36,6 +37,9 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/metrics", get(own::metrics))
         .route("/openapi.json", get(own::openapi_json))
         .merge(issuer::routes())
+        .route("/greenroom/pools", get(pools::list).post(pools::create))
+        .route("/greenroom/pools/{name}", get(pools::show).patch(pools::update).delete(pools::delete))
+        .route("/greenroom/pools/{name}/sessions", get(pools::sessions).delete(pools::stop))
         .fallback(by_path)
         .layer(middleware::from_fn_with_state(gateway.clone(), around))
         .with_state(gateway)
@@ -52,6 +56,7 @@ async fn around(State(gateway): State<Gateway>, mut request: Request, next: Next
     let route = own::route_label(path)
         .or_else(|| issuer::route_label(path))
         .or_else(|| azure::label(request.method().as_str(), path))
+        .or_else(|| arm::label(request.method().as_str(), path))
         .unwrap_or_else(|| label(piston::route(path)));
     // Debug formatting escapes control characters: a client cannot write lines of its own into the log.
     let span = tracing::info_span!("request", id, method = %request.method(), path = ?path);
@@ -86,11 +91,12 @@ fn label(routed: Routed) -> &'static str {
 async fn by_path(State(gateway): State<Gateway>, request: Request) -> Response {
     let begun = Instant::now();
     let id = request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
-    let head = request.method() == Method::HEAD;
-    let response = if azure::label(request.method().as_str(), request.uri().path()).is_some() {
-        azure::handle(&gateway.inner, request, &id).await
-    } else {
-        answer(&gateway.inner, request, begun).await.unwrap_or_else(|refused| refused.reply(&id))
+    let (method, path) = (request.method(), request.uri().path());
+    let head = method == Method::HEAD;
+    let response = match arm::Call::parse(method.as_str(), path).transpose() {
+        Some(call) => arm::answer(&gateway.inner, call, request).await,
+        None if azure::label(method.as_str(), path).is_some() => azure::handle(&gateway.inner, request, &id).await,
+        None => answer(&gateway.inner, request, begun).await.unwrap_or_else(|refused| refused.reply(&id)),
     };
     if head { without_body(response) } else { response }
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Gateway,
+    address::Scheme,
     peer::{Connection, Peer},
     router,
 };
@@ -68,6 +69,8 @@ pub async fn serve(
 /// Takes connections until it is told to close; the socket closes with it.
 async fn accept(listener: Listener, gateway: Gateway, app: axum::Router, closing: CancellationToken) {
     let tls = listener.tls.map(TlsAcceptor::from);
+    // Addresses in answers begin with it.
+    let app = app.layer(axum::Extension(if tls.is_some() { Scheme::Https } else { Scheme::Http }));
     let timeout = gateway.inner.config.header_timeout;
     loop {
         let accepted = tokio::select! {

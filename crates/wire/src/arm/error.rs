@@ -206,6 +206,15 @@ pub enum ArmError {
         /// On what.
         scope: String,
     },
+    /// A number that the server cannot do, though the service could.
+    #[error("This server cannot make the session pool so: {0}")]
+    Specification(String),
+    /// An error of ours, which the log has in full.
+    #[error("The server encountered an internal error. Please retry the request; the server's log says why.")]
+    Internal,
+    /// The server stops.
+    #[error("The server is shutting down. Please retry the request in some seconds.")]
+    ShuttingDown,
     /// A pool could not be made, changed or removed.
     #[error("The session pool could not be provisioned: {0}")]
     Provisioning(String),
@@ -243,6 +252,9 @@ impl ArmError {
             ArmError::InProgress(_) => "OperationInProgress",
             ArmError::Authentication(_) => "AuthenticationFailed",
             ArmError::Authorization { .. } => "AuthorizationFailed",
+            ArmError::Specification(_) => "SessionPoolNotSupported",
+            ArmError::Internal => "InternalServerError",
+            ArmError::ShuttingDown => "ServiceUnavailable",
             ArmError::Provisioning(_) => "SessionPoolProvisioningFailed",
         }
     }
@@ -255,7 +267,8 @@ impl ArmError {
             ArmError::UnknownResource(_) | ArmError::PoolNotFound { .. } | ArmError::OperationNotFound(_) => 404,
             ArmError::Method { .. } => 405,
             ArmError::Location { .. } | ArmError::NameTaken { .. } | ArmError::InProgress(_) => 409,
-            ArmError::Provisioning(_) => 500,
+            ArmError::Provisioning(_) | ArmError::Internal => 500,
+            ArmError::ShuttingDown => 503,
             _ => 400,
         }
     }
@@ -263,7 +276,7 @@ impl ArmError {
     /// Who caused it.
     pub fn blame(&self) -> Blame {
         match self {
-            ArmError::Provisioning(_) => Blame::Us,
+            ArmError::Provisioning(_) | ArmError::Internal | ArmError::ShuttingDown => Blame::Us,
             _ => Blame::Caller,
         }
     }
@@ -310,6 +323,7 @@ impl ArmError {
         match self {
             ArmError::Method { allow, .. } => vec![("Allow", (*allow).to_owned())],
             ArmError::Authentication(_) => vec![("WWW-Authenticate", "Bearer".to_owned())],
+            ArmError::ShuttingDown => vec![("Retry-After", "5".to_owned())],
             _ => Vec::new(),
         }
     }

@@ -1,7 +1,9 @@
-//! The contracts, row by row, against a running server: Piston's, and Azure's sessions below `azure::`. Names say what a Piston does; those below `difference::` are the
-//! rows on which Greenroom differs on purpose (docs/piston-compatibility.md), to be left out against a real Piston:
-//! `GREENROOM_CONTRACT_URL=http://127.0.0.1:2000 cargo test -p greenroom-contract -- --skip difference::`
+//! The contracts, row by row, against a running server: Piston's; Azure's sessions below `azure::`, its control plane below `arm::`.
+//! Names say what a Piston does; those below `difference::` are the rows on which Greenroom differs on purpose
+//! (docs/piston-compatibility.md). A real Piston has the rest only:
+//! `GREENROOM_CONTRACT_URL=http://127.0.0.1:2000 cargo test -p greenroom-contract -- --skip difference:: --skip azure:: --skip arm::`
 
+mod arm;
 mod azure;
 mod difference;
 mod envelope;
@@ -65,7 +67,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn trials(server: Option<&Arc<Server>>) -> Vec<Trial> {
-    let modules: [(&str, &[Row]); 10] = [
+    let modules: [(&str, &[Row]); 11] = [
         ("envelope", envelope::ROWS),
         ("request", request::ROWS),
         ("outcome", outcome::ROWS),
@@ -76,6 +78,7 @@ fn trials(server: Option<&Arc<Server>>) -> Vec<Trial> {
         ("azure::files", azure::files::ROWS),
         ("azure::refusal", azure::refusal::ROWS),
         ("azure::session", azure::session::ROWS),
+        ("arm", arm::ROWS),
     ];
     let rows = modules.into_iter().flat_map(|(module, rows)| rows.iter().map(move |row| (module, row)));
     rows.map(|(module, &(name, row))| {
