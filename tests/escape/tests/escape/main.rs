@@ -20,6 +20,7 @@ mod operations;
 mod oracles;
 mod programs;
 mod server;
+mod sessions;
 mod suite;
 
 use std::{process::ExitCode, sync::Arc};
@@ -40,8 +41,18 @@ fn main() -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let groups = greenroom_escape::groups()?;
-    let coded: Vec<Coded> =
-        [programs::ROWS, alive::ROWS, honest::ROWS, api::ROWS, auth::ROWS, log::ROWS, operations::ROWS, crash::ROWS].concat();
+    let coded: Vec<Coded> = [
+        programs::ROWS,
+        alive::ROWS,
+        honest::ROWS,
+        api::ROWS,
+        auth::ROWS,
+        log::ROWS,
+        operations::ROWS,
+        crash::ROWS,
+        sessions::ROWS,
+    ]
+    .concat();
     let complete = coverage::of(&groups, &coded.iter().map(|(row, _)| *row).collect::<Vec<_>>(), &Languages::read()?);
     let suite = if arguments.list { Err("the rows are listed only".to_owned()) } else { Suite::start()? };
     if let (Err(why), false) = (&suite, arguments.list) {
