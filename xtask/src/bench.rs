@@ -7,9 +7,10 @@ mod load;
 mod quiet;
 mod report;
 mod server;
+mod sessions;
 mod work;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
@@ -18,7 +19,7 @@ use self::{
     quiet::Patience,
     report::{Report, Row, Target},
     server::Server,
-    work::Work,
+    work::{Setup, Work},
 };
 use crate::{
     debian,
@@ -53,40 +54,66 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     let chosen = |work: &Work| words.is_empty() || words.iter().any(|word| work.name.contains(word.as_str()));
     let extent = if quick { QUICK } else { FULL };
     debian::install(&debian::base_languages()?, "the languages that are measured")?;
-    debian::install(&["bubblewrap".to_owned()], "the sandbox that we are compared with")?;
+    debian::install(&["bubblewrap".to_owned(), "python3-numpy".to_owned()], "what we are compared with, and a library to import")?;
     run("building the release binary", release())?;
     let scratch = root().join("target/bench");
     std::fs::create_dir_all(&scratch)?;
     let mut report = Report::new(quick)?;
     let mut patience = Patience::new(extent.patience);
     patience.wait()?;
-    let server = Server::start(&root().join("target/release/greenroom"), &scratch)?;
-    report.ready(server.ready_ms, server.memory_kib()?);
-    for work in work::all(&scratch)?.into_iter().filter(chosen) {
-        for concurrency in CONCURRENCY {
-            println!("== {} at concurrency {concurrency}", work.name);
-            let row = measure(&work, &server, concurrency, &extent, &mut patience)
-                .with_context(|| format!("{} at concurrency {concurrency}", work.name))?;
-            println!("{}", row.summary());
-            report.row(row);
+    let binary = root().join("target/release/greenroom");
+    let all: Vec<Work> = work::all(&scratch)?.into_iter().filter(chosen).collect();
+    for setup in Setup::ALL {
+        let server = Server::start(&binary, &scratch, setup.settings())?;
+        if setup == Setup::Default {
+            // Before any work: what it takes to do nothing.
+            std::thread::sleep(Duration::from_secs(3));
+            report.ready(server.ready_ms, server.memory_kib()?);
         }
+        server.settle()?;
+        for work in all.iter().filter(|work| work.server == setup) {
+            for concurrency in CONCURRENCY {
+                println!("== {} at concurrency {concurrency}", work.name);
+                let row = measure(work, &server, concurrency, &extent, &mut patience)
+                    .with_context(|| format!("{} at concurrency {concurrency}", work.name))?;
+                println!("{}", row.summary());
+                report.row(row);
+            }
+        }
+        if setup == Setup::Default && (words.is_empty() || words.iter().any(|word| "sessions".contains(word.as_str()))) {
+            println!("== new identifiers");
+            report.new_sessions(&sessions::new_identifiers(&server, extent.runs)?);
+            if words.is_empty() {
+                endure(&server, &scratch, &extent, &mut report)?;
+            }
+        }
+        server.stop()?;
+    }
+    if words.is_empty() || words.iter().any(|word| word.as_str() == "crowd") {
+        println!("== a crowd of sessions");
+        report.crowd(&sessions::crowd(&binary, &scratch)?);
     }
     if !words.is_empty() {
-        return server.stop();
+        return Ok(());
     }
-    println!("== {} executions, looking for growth", extent.endurance);
-    let native = work::native(&scratch)?;
-    // What is filled once (pools, caches) is filled before the first look.
-    load::over_http(&server.address, &native, 4, extent.endurance / 10)?;
-    let before = server.footprint()?;
-    load::over_http(&server.address, &native, 4, extent.endurance)?;
-    std::thread::sleep(Duration::from_secs(1));
-    report.growth(extent.endurance, before, server.footprint()?);
-    server.stop()?;
     let path = root().join("bench/RESULTS.md");
     std::fs::create_dir_all(root().join("bench"))?;
     std::fs::write(&path, report.text())?;
     println!("written to {}", path.display());
+    Ok(())
+}
+
+/// Many executions, and whether anything grows by them.
+fn endure(server: &Server, scratch: &Path, extent: &Extent, report: &mut Report) -> Result<()> {
+    println!("== {} executions, looking for growth", extent.endurance);
+    let native = work::native(scratch)?;
+    // What is filled once (pools, caches) is filled before the first look.
+    load::over_http(&server.address, &native, 4, extent.endurance / 10)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let before = server.footprint()?;
+    load::over_http(&server.address, &native, 4, extent.endurance)?;
+    std::thread::sleep(Duration::from_secs(1));
+    report.growth(extent.endurance, before, server.footprint()?);
     Ok(())
 }
 
@@ -99,7 +126,7 @@ fn measure(work: &Work, server: &Server, concurrency: usize, extent: &Extent, pa
         others.push(patience.wait()?);
         let turns = [
             load::bare(&work.bare, concurrency, runs)?,
-            load::bare(&work.bubblewrap, concurrency, runs)?,
+            if work.bubblewrap.is_empty() { Samples::default() } else { load::bare(&work.bubblewrap, concurrency, runs)? },
             load::over_http(&server.address, work, concurrency, runs)?,
         ];
         if round > 0 {

@@ -4,13 +4,14 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     process::{Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::work::{EXPECTED, Step, Work};
+use super::work::{EXPECTED, NONCE, Step, WORKER, Work};
 
 /// Latencies of single runs, and how long all of them took.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,17 @@ pub struct Samples {
 }
 
 impl Samples {
+    /// Of latencies taken one after the other.
+    pub fn of(mut latencies_us: Vec<u64>) -> Self {
+        latencies_us.sort_unstable();
+        let elapsed = Duration::from_micros(latencies_us.iter().sum());
+        Self { latencies_us, elapsed }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.latencies_us.is_empty()
+    }
+
     /// Takes in another round.
     pub fn add(&mut self, other: Samples) {
         self.latencies_us.extend(other.latencies_us);
@@ -59,30 +71,43 @@ pub fn bare(steps: &[Step], workers: usize, runs: usize) -> Result<Samples> {
 
 /// Sends requests over connections that are kept alive, one per worker.
 pub fn over_http(address: &str, work: &Work, workers: usize, runs: usize) -> Result<Samples> {
-    let request = format!(
-        "POST /api/v2/execute HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
-        work.request.len(),
-        work.request
-    );
-    let request = &request;
-    spread(workers, runs, |_| {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
+    spread(workers, runs, |worker| {
+        let mut stream = connect(address)?;
+        let path = work.request.path.replace(WORKER, &worker.to_string());
         let mut answer = Vec::new();
+        let request = move |body: &str| post(address, &path, body);
+        let varies = work.request.body.contains(NONCE);
+        let same = request(&work.request.body);
         Ok(move || {
-            stream.write_all(request.as_bytes())?;
+            let fresh = varies.then(|| request(&work.request.body.replace(NONCE, &nonce())));
+            stream.write_all(fresh.as_ref().unwrap_or(&same).as_bytes())?;
             read_answer(&mut stream, &mut answer)?;
             let text = String::from_utf8_lossy(&answer);
-            ensure!(
-                text.starts_with("HTTP/1.1 200") && text.contains(r#""stdout":"42\n","stderr":"","code":0"#),
-                "answered {text}"
-            );
+            ensure!(text.starts_with("HTTP/1.1 200") && text.contains(work.request.expected), "answered {text}");
             Ok(())
         })
     })
 }
 
-fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<()> {
+/// A number that this run has not had yet.
+pub fn nonce() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub fn connect(address: &str) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// A request with a body.
+pub fn post(address: &str, path: &str, body: &str) -> String {
+    let len = body.len();
+    format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n\r\n{body}")
+}
+
+pub fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<()> {
     answer.clear();
     let mut piece = [0; 16 * 1024];
     loop {
@@ -93,6 +118,9 @@ fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<()> {
         answer.extend_from_slice(&piece[..len]);
         let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
         let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+        if head.starts_with("http/1.1 204") {
+            return Ok(());
+        }
         let length = head.lines().find_map(|line| line.strip_prefix("content-length:")).context("no content-length")?;
         if answer.len() >= end + 4 + length.trim().parse::<usize>()? {
             return Ok(());

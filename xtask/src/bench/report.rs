@@ -4,7 +4,7 @@ use std::{fmt::Write, process::Command};
 
 use anyhow::Result;
 
-use super::{load::Samples, server::Footprint};
+use super::{load::Samples, server::Footprint, sessions::Crowd};
 use crate::step::root;
 
 /// What a row has to reach, at which concurrency.
@@ -12,8 +12,10 @@ use crate::step::root;
 pub enum Target {
     /// The median at most so many microseconds over the bare process'.
     OverBareUs { at: usize, us: u64 },
-    /// The median at most so many percent of the bare process'.
-    RatioPercent { at: usize, percent: u64 },
+    /// The median at most so many thousandths of the bare process'.
+    RatioPermille { at: usize, permille: u64 },
+    /// The median at most so long.
+    AtMostUs { at: usize, us: u64 },
     /// At least so many percent of the bare process' throughput.
     ThroughputPercent { at: usize, percent: u64 },
     /// At least so many runs a second.
@@ -24,7 +26,8 @@ impl Target {
     pub fn concurrency(self) -> usize {
         match self {
             Target::OverBareUs { at, .. }
-            | Target::RatioPercent { at, .. }
+            | Target::RatioPermille { at, .. }
+            | Target::AtMostUs { at, .. }
             | Target::ThroughputPercent { at, .. }
             | Target::PerSecond { at, .. } => at,
         }
@@ -68,10 +71,12 @@ impl Row {
                 let over = ours.saturating_sub(bare);
                 format!("p50 over bare {over} us, target ≤ {us}: {}", verdict(over <= us))
             }
-            Target::RatioPercent { percent, .. } => {
-                let ratio = ours * 100 / bare.max(1);
-                format!("p50 {ratio} % of bare, target ≤ {percent} %: {}", verdict(ratio <= percent))
+            Target::RatioPermille { permille, .. } => {
+                let ratio = ours * 1000 / bare.max(1);
+                let percent = |permille: u64| format!("{}.{} %", permille / 10, permille % 10);
+                format!("p50 {} of bare, target ≤ {}: {}", percent(ratio), percent(permille), verdict(ratio <= permille))
             }
+            Target::AtMostUs { us, .. } => format!("p50 {ours} us, target ≤ {us} us: {}", verdict(ours <= us)),
             Target::ThroughputPercent { percent, .. } => {
                 let ratio = self.ours.per_second() * 100 / self.bare.per_second().max(1);
                 format!("throughput {ratio} % of bare, target ≥ {percent} %: {}", verdict(ratio >= percent))
@@ -141,17 +146,35 @@ impl Report {
         }
         let cell =
             |samples: &Samples| format!("{} / {} | {}", samples.percentile_us(50), samples.percentile_us(99), samples.per_second());
-        let ratio = row.ours.percentile_us(50) * 100 / row.bare.percentile_us(50).max(1);
+        let ratio = row.ours.percentile_us(50) * 1000 / row.bare.percentile_us(50).max(1);
         let line = format!(
-            "| {} | {} | {} | {} | {} | {ratio} % | {} % |\n",
+            "| {} | {} | {} | {} | {} | {}.{} % | {} % |\n",
             row.name,
             row.concurrency,
             cell(&row.bare),
-            cell(&row.bubblewrap),
+            if row.bubblewrap.is_empty() { "– | –".to_owned() } else { cell(&row.bubblewrap) },
             cell(&row.ours),
+            ratio / 10,
+            ratio % 10,
             row.others_percent
         );
         self.rows.push_str(&line);
+    }
+
+    pub fn new_sessions(&mut self, samples: &Samples) {
+        let (p50, p99) = (samples.percentile_us(50), samples.percentile_us(99));
+        self.target(&format!(
+            "a new identifier with a ready session, call and answer: p50 {p50} us, p99 {p99} us, target ≤ 3000 us: {}",
+            verdict(p50 <= 3000)
+        ));
+    }
+
+    pub fn crowd(&mut self, crowd: &Crowd) {
+        let Crowd { sessions, kib_each, ready_s } = crowd;
+        self.target(&format!(
+            "{sessions} ready Python sessions on this machine, made in {ready_s} s: {kib_each} KiB each (PSS, with slot and init), target ≤ 2.5 MB: {}",
+            verdict(kib_each * 1024 <= 2_500_000)
+        ));
     }
 
     pub fn growth(&mut self, executions: usize, before: Footprint, after: Footprint) {

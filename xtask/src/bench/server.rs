@@ -39,12 +39,30 @@ pub struct Footprint {
 }
 
 impl Server {
-    pub fn start(binary: &Path, scratch: &Path) -> Result<Self> {
+    /// Starts one with these settings, over a data directory of its own.
+    pub fn start(binary: &Path, scratch: &Path, settings: &[&str]) -> Result<Self> {
+        let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
+        Self::run(binary, scratch, &settings)
+    }
+
+    /// Starts one with a configuration file.
+    pub fn start_with(binary: &Path, scratch: &Path, config: &Path) -> Result<Self> {
+        Self::run(binary, scratch, &["--config", &config.to_string_lossy()])
+    }
+
+    fn run(binary: &Path, scratch: &Path, arguments: &[&str]) -> Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        // What an earlier run kept is not measured with this one.
+        let data = scratch.join("data");
+        match fs::remove_dir_all(&data) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).context("the data directory"),
+            _ => {}
+        }
         let begun = Instant::now();
         let mut process = Command::new(binary)
             .args(["serve", "--listen", &address, "--set", "log.level=warn", "--data-dir"])
-            .arg(scratch.join("data"))
+            .arg(data)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -53,6 +71,32 @@ impl Server {
         BufReader::new(process.stdout.take().context("no output")?).read_line(&mut line)?;
         ensure!(line.contains("listening"), "the server said {line:?}");
         Ok(Self { process, address, ready_ms: begun.elapsed().as_millis() })
+    }
+
+    /// Waits until what it does in the background after its start (precompiled headers) is done: it is idle for a second.
+    pub fn settle(&self) -> Result<()> {
+        let mut last = self.ticks()?;
+        for _ in 0..120 {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            let now = self.ticks()?;
+            // Hundredths of a second (proc_pid_stat(5)).
+            if now.saturating_sub(last) <= 5 {
+                return Ok(());
+            }
+            last = now;
+        }
+        bail!("the server is still busy two minutes after its start")
+    }
+
+    /// Processor time of the server and everything below it, ended children included, hundredths of a second.
+    fn ticks(&self) -> Result<u64> {
+        let of = |pid: &u32| -> Option<u64> {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let fields: Vec<u64> =
+                stat.rsplit(')').next()?.split_whitespace().skip(11).take(4).filter_map(|f| f.parse().ok()).collect();
+            Some(fields.iter().sum())
+        };
+        Ok(self.family(DEEPEST)?.iter().filter_map(of).sum())
     }
 
     /// The server's process and all below it, as far as `depth` generations.

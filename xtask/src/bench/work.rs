@@ -17,7 +17,7 @@ const HELLO_C: &str = "#include <stdio.h>\nint main(void) { puts(\"42\"); return
 const HELLO_PY: &str = "print(42)\n";
 
 /// Stands for the number of the worker in a command: workers must not write the same file.
-const WORKER: &str = "{worker}";
+pub const WORKER: &str = "{worker}";
 
 /// A process to start.
 pub struct Step {
@@ -34,21 +34,90 @@ impl Step {
     }
 }
 
+/// Stands for a number that no other request has: what was asked before may be answered from a cache.
+pub const NONCE: &str = "{nonce}";
+
 /// One kind of work.
 pub struct Work {
     pub name: &'static str,
+    /// What the server is started with.
+    pub server: Setup,
     pub bare: Vec<Step>,
+    /// Empty where bubblewrap would start the same as bare does.
     pub bubblewrap: Vec<Step>,
-    /// The body of the request.
-    pub request: String,
+    pub request: Request,
     /// How much longer it takes than the fastest: so many times fewer runs.
     pub weight: usize,
     pub targets: &'static [Target],
 }
 
+/// What is sent.
+pub struct Request {
+    pub path: &'static str,
+    pub body: String,
+    /// Stands in every right answer.
+    pub expected: &'static str,
+}
+
+/// How a server is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setup {
+    /// As it comes.
+    Default,
+    /// Every program starts cold.
+    Cold,
+    /// Nothing is prepared ahead: a child is forked when it is asked for.
+    OnDemand,
+    /// Numpy is imported before.
+    Numpy,
+}
+
+impl Setup {
+    pub const ALL: [Setup; 4] = [Setup::Cold, Setup::Default, Setup::OnDemand, Setup::Numpy];
+
+    pub fn settings(self) -> &'static [&'static str] {
+        match self {
+            Setup::Default => &[],
+            Setup::Cold => &["warm.enabled=false"],
+            Setup::OnDemand => &["warm.ready=0", "warm.shared=0"],
+            Setup::Numpy => &["warm.python_modules=numpy"],
+        }
+    }
+}
+
 /// Everything that is measured.
 pub fn all(scratch: &Path) -> Result<Vec<Work>> {
-    Ok(vec![python(scratch)?, c(scratch)?, native(scratch)?])
+    Ok(vec![
+        python(
+            scratch,
+            "python print(42), cold",
+            Setup::Cold,
+            &[Target::OverBareUs { at: 1, us: 3000 }, Target::ThroughputPercent { at: 4, percent: 85 }],
+        )?,
+        native(scratch)?,
+        c(scratch)?,
+        python(
+            scratch,
+            "python print(42), warm",
+            Setup::Default,
+            &[Target::RatioPermille { at: 1, permille: 125 }, Target::ThroughputPercent { at: 4, percent: 450 }],
+        )?,
+        session(scratch)?,
+        script(
+            scratch,
+            "javascript console.log(42)",
+            "javascript",
+            "main.js",
+            "/usr/bin/node",
+            "console.log(42)\n",
+            &[Target::RatioPermille { at: 1, permille: 200 }],
+        )?,
+        java(scratch)?,
+        cpp(scratch, "C++ bits/stdc++.h, compile and run", NONCE, &[Target::RatioPermille { at: 1, permille: 300 }])?,
+        cpp(scratch, "C++ bits/stdc++.h, submitted again", "", &[Target::AtMostUs { at: 1, us: 5000 }])?,
+        python(scratch, "python print(42), forked on demand", Setup::OnDemand, &[Target::RatioPermille { at: 1, permille: 250 }])?,
+        numpy(scratch)?,
+    ])
 }
 
 fn step(argv: &[&str], directory: &Path, prints: bool) -> Step {
@@ -75,18 +144,87 @@ fn directory(scratch: &Path, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn python(scratch: &Path) -> Result<Work> {
+/// The body of a request to run one file.
+fn execute(language: &str, name: &str, content: &str) -> Request {
+    let file = json!({ "name": name, "content": content });
+    let body = json!({ "language": language, "version": "*", "files": [file] }).to_string();
+    Request { path: "/api/v2/execute", body, expected: r#""stdout":"42\n","stderr":"","code":0"# }
+}
+
+fn python(scratch: &Path, name: &'static str, server: Setup, targets: &'static [Target]) -> Result<Work> {
     let directory = directory(scratch, "python")?;
     std::fs::write(directory.join("main.py"), HELLO_PY)?;
     let bare = vec![step(&["/usr/bin/python3", "main.py"], &directory, true)];
-    Ok(Work {
-        name: "python print(42), cold",
-        bubblewrap: bare.iter().map(in_bubblewrap).collect(),
-        bare,
-        request: json!({ "language": "python", "version": "*", "files": [{ "name": "main.py", "content": HELLO_PY }] }).to_string(),
-        weight: 2,
-        targets: &[Target::OverBareUs { at: 1, us: 3000 }, Target::ThroughputPercent { at: 4, percent: 85 }],
-    })
+    let bubblewrap = bare.iter().map(in_bubblewrap).collect();
+    Ok(Work { name, server, bubblewrap, bare, request: execute("python", "main.py", HELLO_PY), weight: 2, targets })
+}
+
+fn script(
+    scratch: &Path,
+    name: &'static str,
+    language: &str,
+    file: &str,
+    program: &str,
+    source: &str,
+    targets: &'static [Target],
+) -> Result<Work> {
+    let directory = directory(scratch, language)?;
+    std::fs::write(directory.join(file), source)?;
+    let bare = vec![step(&[program, file], &directory, true)];
+    let bubblewrap = bare.iter().map(in_bubblewrap).collect();
+    Ok(Work { name, server: Setup::Default, bubblewrap, bare, request: execute(language, file, source), weight: 10, targets })
+}
+
+/// Numpy is 100 ms of imports.
+fn numpy(scratch: &Path) -> Result<Work> {
+    const SOURCE: &str = "import numpy\nprint(int(numpy.arange(43)[-1]))\n";
+    let work = script(
+        scratch,
+        "python with numpy, imported before",
+        "python",
+        "numbers.py",
+        "/usr/bin/python3",
+        SOURCE,
+        &[Target::RatioPermille { at: 1, permille: 100 }],
+    )?;
+    Ok(Work { server: Setup::Numpy, ..work })
+}
+
+/// A call of an identifier that has its session: one each for as many as call at once.
+fn session(scratch: &Path) -> Result<Work> {
+    let fresh = python(scratch, "python print(42), in a session", Setup::Default, &[Target::AtMostUs { at: 1, us: 1000 }])?;
+    let request = Request {
+        path: "/subscriptions/s/resourceGroups/g/sessionPools/default/executions?api-version=2025-10-02-preview&identifier=bench-{worker}",
+        body: json!({ "code": "print(42)" }).to_string(),
+        expected: r#""stdout":"42\n""#,
+    };
+    Ok(Work { request, ..fresh })
+}
+
+fn java(scratch: &Path) -> Result<Work> {
+    const SOURCE: &str = "public class Main { public static void main(String[] args) { System.out.println(42); } }\n";
+    let directory = directory(scratch, "java")?;
+    std::fs::write(directory.join("Main.java"), SOURCE)?;
+    let bare = vec![
+        step(&["/usr/bin/javac", "-d", "{worker}", "Main.java"], &directory, false),
+        step(&["/usr/bin/java", "-cp", "{worker}", "Main"], &directory, true),
+    ];
+    let request = execute("java", "Main.java", &format!("{SOURCE}// {NONCE}\n"));
+    let targets = &[Target::RatioPermille { at: 1, permille: 250 }];
+    let name = "Java hello, compile and run";
+    Ok(Work { name, server: Setup::Default, bubblewrap: Vec::new(), bare, request, weight: 25, targets })
+}
+
+fn cpp(scratch: &Path, name: &'static str, mark: &str, targets: &'static [Target]) -> Result<Work> {
+    const SOURCE: &str = "#include <bits/stdc++.h>\nint main() { std::cout << 42 << std::endl; }\n";
+    let directory = directory(scratch, "c++")?;
+    std::fs::write(directory.join("main.cpp"), SOURCE)?;
+    let bare = vec![
+        step(&["/usr/bin/g++", "-std=c++17", "-I.", "-o", "{worker}.out", "main.cpp", "-lm"], &directory, false),
+        step(&["./{worker}.out"], &directory, true),
+    ];
+    let request = execute("c++", "main.cpp", &format!("{SOURCE}// {mark}\n"));
+    Ok(Work { name, server: Setup::Default, bubblewrap: Vec::new(), bare, request, weight: 25, targets })
 }
 
 fn c(scratch: &Path) -> Result<Work> {
@@ -99,11 +237,12 @@ fn c(scratch: &Path) -> Result<Work> {
     ];
     Ok(Work {
         name: "C hello, compile and run",
+        server: Setup::Default,
         bubblewrap: bare.iter().map(in_bubblewrap).collect(),
         bare,
-        request: json!({ "language": "c", "version": "*", "files": [{ "name": "main.c", "content": HELLO_C }] }).to_string(),
+        request: execute("c", "main.c", &format!("{HELLO_C}// {NONCE}\n")),
         weight: 8,
-        targets: &[Target::RatioPercent { at: 1, percent: 110 }],
+        targets: &[Target::RatioPermille { at: 1, permille: 1100 }],
     })
 }
 
@@ -117,11 +256,13 @@ pub fn native(scratch: &Path) -> Result<Work> {
     let binary = std::fs::read(directory.join("hello")).context("the compiled program")?;
     let bare = vec![step(&["./hello"], &directory, true)];
     let file = json!({ "name": "hello", "content": base64(&binary), "encoding": "base64" });
+    let body = json!({ "language": "file", "version": "*", "files": [file] }).to_string();
     Ok(Work {
         name: "native binary, run",
+        server: Setup::Default,
         bubblewrap: bare.iter().map(in_bubblewrap).collect(),
         bare,
-        request: json!({ "language": "file", "version": "*", "files": [file] }).to_string(),
+        request: Request { body, ..execute("file", "hello", "") },
         weight: 1,
         targets: &[Target::OverBareUs { at: 1, us: 1500 }, Target::PerSecond { at: 4, runs: 900 }],
     })
