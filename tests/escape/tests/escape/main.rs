@@ -8,6 +8,7 @@
 mod alive;
 mod api;
 mod auth;
+mod collected;
 mod coverage;
 mod crash;
 mod crowd;
@@ -47,6 +48,7 @@ fn main() -> Result<ExitCode> {
         honest::ROWS,
         api::ROWS,
         auth::ROWS,
+        collected::ROWS,
         log::ROWS,
         operations::ROWS,
         crash::ROWS,
