@@ -9,7 +9,7 @@ mod session;
 
 pub use local::{
     Control, Event, ExecError, Execution, Finished, KeptStatus, Local, LocalStatus, OpenEnd, OpenHandle, OpenSandbox, OpenSpec,
-    OpenUsage, StartError, Timings,
+    OpenUsage, StandbyStatus, StartError, Timings,
 };
 pub use session::{
     CellError, CellStatus, CellValue, CodeExecution, CodeResult, FILE_BYTES_MAX, FileError, FileInfo, FileKind, FileReader,

@@ -6,6 +6,7 @@ mod runner;
 mod slot;
 mod slots;
 mod stage;
+mod standby;
 mod stock;
 
 use std::{
@@ -20,7 +21,6 @@ use greenroom_sandbox::{HostReport, SandboxConfig};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-pub use self::kept::KeptStatus;
 pub use self::open::{OpenEnd, OpenHandle, OpenSandbox, OpenSpec, OpenUsage};
 pub(crate) use self::runner::nonblocking;
 use self::{
@@ -28,9 +28,11 @@ use self::{
     runner::RunnerProcess,
     slot::{Base, Lease},
     slots::Slots,
-    stage::{Client, EVENT_QUEUE},
+    stage::{Client, EVENT_QUEUE, StageEnd},
+    standby::{Standbys, Work},
     stock::{Kind, Stock},
 };
+pub use self::{kept::KeptStatus, standby::StandbyStatus};
 
 /// The local backend: a handle on the runner process. Cheap to clone. When the last clone is dropped the
 /// runner ends everything and exits.
@@ -56,6 +58,8 @@ struct Inner {
     staying: Arc<Semaphore>,
     /// What compile stages made.
     kept: Kept,
+    /// Processes that wait for jobs.
+    standbys: Arc<Standbys>,
     /// Asks the runner to end.
     shutdown: CancellationToken,
     /// It has ended.
@@ -145,6 +149,15 @@ pub struct Timings {
     pub settle_us: u64,
 }
 
+impl Timings {
+    /// Counts a stage that has just been judged, all but the way to its exec.
+    fn count(&mut self, end: &StageEnd) {
+        self.turn_us += end.turn_us;
+        self.run_us += end.outcome.usage.wall_us;
+        self.settle_us += monotonic_us().saturating_sub(end.ended_at_us);
+    }
+}
+
 /// What happens while a streamed job runs, in order.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -194,6 +207,8 @@ pub struct LocalStatus {
     pub runner_alive: bool,
     /// What compile stages made, and is kept.
     pub kept: KeptStatus,
+    /// Processes that wait for jobs.
+    pub standby: StandbyStatus,
 }
 
 impl Local {
@@ -215,11 +230,13 @@ impl Local {
         let stock = Stock::new(ready as usize, count, children as usize, shared as usize);
         let slots = Slots::new(stock, config.disk);
         let (takeover, successors) = mpsc::channel(1);
+        let staying = Arc::new(Semaphore::new(config.max_sessions as usize));
         let inner = Arc::new(Inner {
             takeover,
             capacity: Semaphore::new(config.max_sandboxes as usize),
             turns: Semaphore::new(at_once),
-            staying: Arc::new(Semaphore::new(config.max_sessions as usize)),
+            standbys: Standbys::new(Arc::clone(&slots), Arc::clone(&staying)),
+            staying,
             host,
             zygotes,
             slots,
@@ -268,7 +285,13 @@ impl Local {
 
     /// What the backend is doing now.
     pub fn status(&self) -> LocalStatus {
-        LocalStatus { kept: self.inner.kept.status(), ..self.inner.slots.status() }
+        LocalStatus { kept: self.inner.kept.status(), standby: self.inner.standbys.status(), ..self.inner.slots.status() }
+    }
+
+    /// Keeps so many processes waiting for jobs of each kind that comes, where kinds have such processes. 0, as at first: none. They are
+    /// sandboxes that stay, and need room among those. Only in profile full.
+    pub fn stand_by(&self, of_each: usize) {
+        self.inner.standbys.set_target(if self.inner.host.profile == Profile::Full { of_each } else { 0 });
     }
 
     /// Keeps what compile stages make, where their jobs say that it may be used again, in so many bytes of memory. 0, as at first:
@@ -285,12 +308,15 @@ impl Local {
     pub async fn reload(&self, config: SandboxConfig) -> Result<(), StartError> {
         let (mut runner, _) = RunnerProcess::start(&config).await?;
         runner.generation = self.inner.slots.next_generation();
+        self.inner.standbys.clear();
         *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
         self.inner.takeover.send(runner).await.map_err(|_| StartError::Died)
     }
 
     /// Stops everything and waits for the runner to exit. Jobs still running end without an outcome.
     pub async fn shutdown(&self) {
+        self.inner.standbys.set_target(0);
+        self.inner.standbys.clear();
         self.inner.shutdown.cancel();
         self.inner.stopped.cancelled().await;
     }
@@ -314,6 +340,15 @@ impl Inner {
         let needed = if self.host.profile == Profile::Restricted { 1 } else { stages.clamp(1, 2) };
         let needed = u32::try_from(needed).unwrap_or(2);
         let _capacity = self.capacity.acquire_many(needed).await.map_err(|_| ExecError::ShuttingDown)?;
+        let work = Work { job, first, files: &found, keep: key.map(|key| (&self.kept, key)) };
+        if let Some(ends) = self.standbys.run(&work, &self.turns, client.as_deref_mut()).await? {
+            timings.sandbox_us += ends.first().map_or(0, |end| end.exec_at_us.saturating_sub(begun + end.turn_us));
+            for end in ends {
+                timings.count(&end);
+                outcomes.push(end.outcome);
+            }
+            return Ok(Finished { outcome: Outcome { stages: outcomes }, timings });
+        }
         let kind = job.stages.get(first).map_or(Kind::Program, |stage| self.kind_of(stage.warm.as_deref(), &stage.argv));
         let mut lease = self.slots.lease(job.disk, kind).await?;
         timings.lease_us += monotonic_us() - begun;
@@ -329,20 +364,14 @@ impl Inner {
                 if is_last || self.host.profile == Profile::Restricted { None } else { Some(self.next_sandbox(base, job).await) }
             });
             let end = end?;
-            timings.turn_us += end.turn_us;
             timings.sandbox_us += end.exec_at_us.saturating_sub(leased + end.turn_us);
-            timings.run_us += end.outcome.usage.wall_us;
-            timings.settle_us += monotonic_us().saturating_sub(end.ended_at_us);
+            timings.count(&end);
             // Streamed output is not there to be kept. Before the next stage: its program could change what is read here.
             if let (Some(key), 0, None) = (key, index, &client) {
                 self.kept.keep(key, job, &end.outcome, workspace).await;
             }
             let goes_on = end.outcome.verdict == Verdict::Ok && !is_last;
-            if client.is_some() {
-                let mut ended = end.outcome.clone();
-                ended.output = greenroom_core::Output::default();
-                tell(client.as_deref(), || Event::StageEnded(ended)).await;
-            }
+            tell_ended(client.as_deref(), &end.outcome).await;
             outcomes.push(end.outcome);
             if !goes_on {
                 break;
@@ -386,6 +415,11 @@ async fn tell_again(client: Option<&Client>, outcome: &StageOutcome) {
     for (stream, bytes) in outcome.output.pieces() {
         tell(client, || Event::Output { stream, bytes: bytes.to_vec() }).await;
     }
+    tell_ended(client, outcome).await;
+}
+
+/// The output of a streamed stage was streamed.
+async fn tell_ended(client: Option<&Client>, outcome: &StageOutcome) {
     tell(client, || Event::StageEnded(StageOutcome { output: greenroom_core::Output::default(), ..outcome.clone() })).await;
 }
 

@@ -83,6 +83,8 @@ pub struct Settings {
     pub precompiled_headers: bool,
     /// Memory for what compile stages made, bytes.
     pub cache_bytes: u64,
+    /// Processes that stand by, of each kind.
+    pub standbys: u32,
     /// Who may use it.
     pub identity: IdentitySettings,
     /// Where https is served, if it is.
@@ -302,6 +304,7 @@ impl Settings {
             data_dir,
             precompiled_headers: raw.compile.precompiled_headers,
             cache_bytes: raw.compile.cache_bytes,
+            standbys: raw.standby.ready.or_else(|| cores.min(4)),
             gateway,
             pools: raw.pools,
             log_level: raw.log.level,
@@ -335,6 +338,7 @@ impl Settings {
             "data_dir" => self.data_dir.display().to_string(),
             "isolation.require" if rustix::process::geteuid().is_root() => Profile::Full.to_string(),
             "isolation.require" => "the strongest that can be had".to_owned(),
+            "standby.ready" => self.standbys.to_string(),
             "sandboxes.max" => self.max_sandboxes.to_string(),
             "sandboxes.ready" => self.ready_sandboxes.to_string(),
             "warm.ready" => self.ready_children.to_string(),
@@ -400,7 +404,8 @@ impl Settings {
             uid_count: self.uid_count,
             max_sandboxes: self.max_sandboxes,
             ready_sandboxes: self.ready_sandboxes,
-            max_sessions: self.max_sessions,
+            // Those that stand by are of these too: of two languages, and under the limits of two callers.
+            max_sessions: self.max_sessions.saturating_add(self.standbys.saturating_mul(4)),
             zygotes: if self.warm { self.zygotes(catalogue) } else { Vec::new() },
             ready_children: self.ready_children,
             ready_shared: self.ready_shared,

@@ -24,6 +24,19 @@ pub struct Job {
     pub disk: DiskLimits,
     /// What the compile stage's result is kept by, to be used again by the same job; `None`: it is not kept.
     pub reuse: Option<Reuse>,
+    /// A process that may stand by for jobs such as this, and do it in the place of the commands of `stages`, with the same effect.
+    pub standby: Option<Standby>,
+}
+
+/// How a job is done by a process that was started before the job was known. Nothing but time depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standby {
+    /// Program and arguments of the process: the same for many jobs. It starts with the environment and the limits of the run stage.
+    pub argv: Vec<String>,
+    /// What it is told of the compile stage, where it does that too.
+    pub compile: Option<Vec<String>>,
+    /// What it is told of the run stage.
+    pub run: Vec<String>,
 }
 
 /// Who may use what a compile stage made again, and what made it besides what the job says.

@@ -94,6 +94,8 @@ pub(crate) struct Metrics {
     kept: Family<KeptLabels, Counter>,
     kept_entries: Gauge<i64, AtomicI64>,
     kept_bytes: Gauge<i64, AtomicI64>,
+    standing: Gauge<i64, AtomicI64>,
+    stood: Counter,
     ready: Gauge<i64, AtomicI64>,
     busy: Gauge<i64, AtomicI64>,
     pools: PoolMetrics,
@@ -133,7 +135,12 @@ impl Metrics {
         let (kept_entries, kept_bytes) = (Gauge::default(), Gauge::default());
         registry.register("compile_cache_entries", "Results of compile stages that are kept", kept_entries.clone());
         registry.register_with_unit("compile_cache", "Memory that they take", Unit::Bytes, kept_bytes.clone());
+        let (standing, stood) = (Gauge::default(), Counter::default());
+        registry.register("standbys_ready", "Processes that wait for their program", standing.clone());
+        registry.register("standbys_used", "Executions that such a process did", stood.clone());
         Self {
+            standing,
+            stood,
             kept,
             kept_entries,
             kept_bytes,
@@ -188,6 +195,8 @@ impl Metrics {
         self.ready.set(sandboxes.ready.into());
         self.busy.set(sandboxes.busy.into());
         self.pools.set(pools);
+        self.standing.set(i64::try_from(sandboxes.standby.ready).unwrap_or(i64::MAX));
+        self.stood.inner().store(sandboxes.standby.used, Ordering::Relaxed);
         let kept = sandboxes.kept;
         for (result, counted) in [("hit", kept.hits), ("miss", kept.misses)] {
             // The backend counts; this shows what it has counted. It never counts back.

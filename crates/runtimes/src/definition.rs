@@ -33,6 +33,8 @@ pub(crate) struct Definition {
     pub clock: Vec<String>,
     /// What is made ahead for the compile stage.
     pub precompile: Option<Precompile>,
+    /// The process that may stand by for its programs.
+    pub standby: Option<Standby>,
     /// The program inside a session of the language.
     pub session: Option<Template>,
     /// The interpreter that `run` starts, where one can be kept warm and forked.
@@ -79,6 +81,16 @@ pub(crate) struct Debian {
     pub packages: Vec<String>,
     /// The version that Debian 12 ships: shown while it is not installed.
     pub version: String,
+}
+
+/// A process that is started before a program is known.
+#[derive(Debug)]
+pub(crate) struct Standby {
+    pub argv: Template,
+    pub compile: Option<Template>,
+    pub run: Template,
+    /// Names of files that it cannot do with.
+    pub unless: Vec<String>,
 }
 
 /// Which of a program's code files are translation units, and what they must be called.
@@ -209,6 +221,7 @@ struct Document {
     run: Stage,
     precompile: Option<Precompile>,
     session: Option<Session>,
+    standby: Option<StandbyTable>,
     #[serde(default)]
     environment: BTreeMap<String, String>,
     #[serde(default)]
@@ -256,6 +269,16 @@ struct Session {
     argv: Vec<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StandbyTable {
+    argv: Vec<String>,
+    compile: Option<Vec<String>>,
+    run: Vec<String>,
+    #[serde(default)]
+    unless: Vec<String>,
+}
+
 impl Definition {
     /// Reads `text` of `file`; `beside` are the other files of its directory.
     pub fn parse(file: &str, text: &str, beside: Vec<Beside>) -> Result<Self, DefinitionError> {
@@ -284,6 +307,18 @@ impl Definition {
         if let Some(name) = document.etc.iter().find(|name| RelativePath::new(name).is_err()) {
             return Err(wrong(&format!("etc: {name:?}"), "must be a name below /etc"));
         }
+        let words = |key, words: &[String]| {
+            Template::parse_words(words).map_err(|source| DefinitionError::Template { file: file.to_owned(), key, source })
+        };
+        let standby = match &document.standby {
+            Some(table) => Some(Standby {
+                argv: template("standby.argv", &table.argv)?,
+                compile: table.compile.as_deref().map(|compile| words("standby.compile", compile)).transpose()?,
+                run: words("standby.run", &table.run)?,
+                unless: table.unless.clone(),
+            }),
+            None => None,
+        };
         let version = document.find.version.into_source().ok_or_else(|| {
             wrong(
                 "find.version",
@@ -307,6 +342,7 @@ impl Definition {
             compile: document.compile.as_ref().map(|stage| template("compile.argv", &stage.argv)).transpose()?,
             run: template("run.argv", &document.run.argv)?,
             precompile: document.precompile,
+            standby,
             session: document.session.as_ref().map(|session| template("session.argv", &session.argv)).transpose()?,
             cache: document.compile.as_ref().is_some_and(|stage| stage.cache),
             clock: document.compile.map(|stage| stage.clock).unwrap_or_default(),

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use greenroom_core::{
-    DATA, DiskLimits, ExecutionId, Job, JobFile, Limits, RelativePath, Reuse, StageKind, StageSpec, Stdin, WORKSPACE,
+    DATA, DiskLimits, ExecutionId, Job, JobFile, Limits, RelativePath, Reuse, StageKind, StageSpec, Standby, Stdin, WORKSPACE,
 };
 
 use crate::{
@@ -140,7 +140,21 @@ impl Runtime {
         let files: Vec<JobFile> =
             files.map(|(i, file)| JobFile { path: file.path, content: file.content, executable: executable(i) }).collect();
         let reuse = self.reuse(&files);
-        Ok(Job { id, files, stages, disk, reuse })
+        let unusual = |file: &JobFile| {
+            definition.standby.iter().any(|standby| standby.unless.iter().any(|name| file.path.file_name() == name))
+        };
+        let standby = definition.standby.as_ref().filter(|_| !files.iter().any(unusual));
+        let standby = standby.map(|standby| {
+            let values =
+                Values { main: &main_path, main_class: main_class.as_deref(), sources: &operands, args: &args, limits: &run };
+            let run = standby.run.expand(&values);
+            Standby {
+                argv: standby.argv.expand(&values),
+                compile: standby.compile.as_ref().map(|words| words.expand(&values)),
+                run,
+            }
+        });
+        Ok(Job { id, files, stages, disk, reuse, standby })
     }
 
     /// What the result of compiling these files may be kept by. The list of packages changes whenever any is upgraded: the

@@ -86,6 +86,11 @@ impl Template {
         argv.iter().map(|word| parse_word(word)).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Words that are no command.
+    pub fn parse_words(words: &[String]) -> Result<Self, TemplateError> {
+        words.iter().map(|word| parse_word(word)).collect::<Result<_, _>>().map(Self)
+    }
+
     pub fn expand(&self, values: &Values<'_>) -> Vec<String> {
         let mut argv = Vec::with_capacity(self.0.len() + values.args.len() + values.sources.len());
         for word in &self.0 {

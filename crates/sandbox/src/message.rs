@@ -47,7 +47,8 @@ pub enum FromRunner {
 pub enum ToSlot {
     /// Make a sandbox. A passed descriptor is the mount namespace of the stage before, whose workspace it continues.
     Prepare(Prepare),
-    /// The job is on its way to the worker: put these limits in force and let it go.
+    /// The job is on its way to the worker: put these limits in force and let it go. A program that runs already goes on under them,
+    /// and what it uses counts anew; the answer is [`FromSlot::Counted`], with what it had used before.
     Start(StageLimits),
     /// Signal the stage's first process.
     Signal(i32),

@@ -73,7 +73,7 @@ pub(super) async fn run(
 }
 
 /// What is kept of a running stage.
-struct Running {
+pub(super) struct Running {
     /// What is left to send of the job: head and files.
     job: Outgoing,
     /// What is left to send to its standard input.
@@ -87,7 +87,7 @@ struct Running {
 }
 
 /// A stage that has ended and whose output is complete.
-struct Over {
+pub(super) struct Over {
     ended: Ended,
     output: Output,
     crossed: Option<Stream>,
@@ -115,7 +115,23 @@ impl Running {
         Ok(running)
     }
 
-    async fn finish(
+    /// A stage in a process that runs already: its input is on its way.
+    pub(super) fn going_on(stdin: Outgoing, pipes: Pipes, stage: &StageSpec) -> Self {
+        let interactive = stage.stdin == Stdin::Interactive;
+        let mut running = Self {
+            job: Outgoing::nothing(),
+            stdin,
+            pipes,
+            output: Output::default(),
+            crossed: None,
+            output_bytes: stage.limits.output_bytes,
+            interactive,
+        };
+        running.stdin.keep_open = interactive;
+        running
+    }
+
+    pub(super) async fn finish(
         mut self,
         slot: &SlotConnection,
         turn: SemaphorePermit<'_>,
@@ -237,7 +253,7 @@ pub(super) fn encode(
 
 /// Bytes on their way into a descriptor. Written at once as far as it takes them; only what does not fit
 /// registers with the reactor and waits.
-struct Outgoing {
+pub(super) struct Outgoing {
     /// `None` once closed.
     fd: Option<OwnedFd>,
     waiting: Option<AsyncFd<OwnedFd>>,
@@ -248,12 +264,22 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn new(fd: OwnedFd, bytes: Vec<u8>) -> io::Result<Self> {
+    pub(super) fn new(fd: OwnedFd, bytes: Vec<u8>) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(Self { fd: Some(fd), waiting: None, bytes, sent: 0, keep_open: false })
     }
 
-    fn push(&mut self, bytes: Vec<u8>) {
+    /// Nowhere to go, and nothing that does.
+    fn nothing() -> Self {
+        Self { fd: None, waiting: None, bytes: Vec::new(), sent: 0, keep_open: false }
+    }
+
+    /// Nothing yet, but more may come.
+    pub(super) fn open(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self { keep_open: true, ..Self::new(fd, Vec::new())? })
+    }
+
+    pub(super) fn push(&mut self, bytes: Vec<u8>) {
         if self.sent == self.bytes.len() {
             (self.bytes, self.sent) = (bytes, 0);
         } else {
@@ -266,11 +292,11 @@ impl Outgoing {
         self.bytes.len() - self.sent < READ_BYTES
     }
 
-    fn waits(&self) -> bool {
+    pub(super) fn waits(&self) -> bool {
         self.waiting.is_some()
     }
 
-    async fn writable(&self) {
+    pub(super) async fn writable(&self) {
         if let Some(waiting) = &self.waiting {
             match waiting.writable().await {
                 Ok(mut ready) => ready.clear_ready(),
@@ -280,7 +306,7 @@ impl Outgoing {
     }
 
     /// Writes what fits; closes when done.
-    fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         while self.sent < self.bytes.len() {
             let Some(fd) = &self.fd else { return };
             match write(fd, &self.bytes[self.sent..]) {
@@ -318,7 +344,7 @@ impl Outgoing {
 
 /// Both output pipes behind one epoll of their own: it lists them in the order in which they became readable,
 /// which is as much as the kernel can tell of the order in which the program wrote.
-struct Pipes {
+pub(super) struct Pipes {
     epoll: AsyncFd<OwnedFd>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
@@ -327,7 +353,7 @@ struct Pipes {
 }
 
 impl Pipes {
-    fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
+    pub(super) fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
         let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for (pipe, data) in [(&stdout, 1), (&stderr, 2)] {
             rustix::io::ioctl_fionbio(pipe, true)?;
@@ -342,7 +368,7 @@ impl Pipes {
     }
 
     /// The next bytes; empty where a pipe has reached its end.
-    async fn next(&mut self) -> io::Result<(Stream, Vec<u8>)> {
+    pub(super) async fn next(&mut self) -> io::Result<(Stream, Vec<u8>)> {
         loop {
             while let Some(&stream) = self.pending.front() {
                 let pipe = match stream {
@@ -394,8 +420,13 @@ pub(super) fn exit_of(status: i32) -> Exit {
 }
 
 impl Over {
+    /// One that said nothing.
+    pub(super) fn of(ended: Ended) -> Self {
+        Self { ended, output: Output::default(), crossed: None }
+    }
+
     /// The verdict: from our own timers first, then the kernel's counters, and only then what `waitpid` says.
-    fn judge(self, stage: &StageSpec, turn_us: u64) -> Result<StageEnd, ExecError> {
+    pub(super) fn judge(self, stage: &StageSpec, turn_us: u64) -> Result<StageEnd, ExecError> {
         let Self { ended, output, crossed } = self;
         if let Some((step, errno)) = ended.failed {
             return Err(ExecError::Sandbox { step: step.name(), source: io::Error::from_raw_os_error(errno) });

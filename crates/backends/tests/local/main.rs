@@ -68,7 +68,7 @@ fn sh(script: &str) -> StageSpec {
 }
 
 fn job(stages: Vec<StageSpec>) -> Job {
-    Job { id: ExecutionId::from_bits(7), files: Vec::new(), stages, disk: DISK, reuse: None }
+    Job { id: ExecutionId::from_bits(7), files: Vec::new(), stages, disk: DISK, reuse: None, standby: None }
 }
 
 type Test = fn(Local) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;

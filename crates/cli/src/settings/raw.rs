@@ -44,6 +44,7 @@ pub struct Raw {
     pub admission: RawAdmission,
     pub limits: RawLimits,
     pub compile: RawCompile,
+    pub standby: RawStandby,
     pub http: RawHttp,
     pub identity: RawIdentity,
     pub tls: RawTls,
@@ -126,6 +127,12 @@ pub struct RawOverrides {
     pub run_cpu_ms: Option<u64>,
     pub compile_memory_bytes: Option<u64>,
     pub run_memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawStandby {
+    pub ready: Auto<u32>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -257,6 +257,7 @@ impl SlotCgroup {
                 // Init is one more.
                 put_at(dir, "pids.max", (u64::from(limits.processes) + 1).min(MOST_PROCESSES))?;
                 put_text(open_file(dir, "cpu.max", OFlags::WRONLY)?, &format!("{quota_us} {PERIOD_US}"))?;
+                self.cpu_base_us = keyed(open_file(dir, "cpu.stat", OFlags::RDONLY)?, "usage_usec")?;
             }
             Layout::V1 { files, .. } => {
                 if before.is_none_or(|b| b.memory_bytes != wanted.memory_bytes) {

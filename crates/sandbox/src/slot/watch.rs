@@ -95,6 +95,7 @@ impl Slot {
     fn hear_server(&mut self, sandbox: &Sandbox, run: &mut Run) -> Result<Turn, Exit> {
         match receive::<ToSlot>(&self.server)? {
             Some((ToSlot::Start(limits), _)) => {
+                let used = run.exec_at_us.map(|_| self.count()).transpose()?;
                 if let Some(cgroup) = &mut self.cgroup {
                     match take(Step::SetLimits, || cgroup.limit(&limits)) {
                         Ok(()) => {}
@@ -111,6 +112,12 @@ impl Slot {
                 }
                 run.limits = Some(limits);
                 run.started_at_us = monotonic_us();
+                if let Some(used) = used {
+                    // The program runs, and begins something new: its clocks start again.
+                    run.exec_at_us = Some(run.started_at_us);
+                    self.tell(&FromSlot::Counted(used))?;
+                    return Ok(Turn::Goes);
+                }
                 // A worker that is gone already says so itself, on the status socket.
                 match rustix::io::write(&sandbox.status, b"g") {
                     Ok(_) | Err(rustix::io::Errno::PIPE) => Ok(Turn::Goes),

@@ -32,6 +32,7 @@ fn job() -> Job {
         files: vec![file("main.c", "int main;", false)],
         stages: vec![stage(StageKind::Compile), stage(StageKind::Run)],
         disk: DiskLimits { bytes: 1000, inodes: 10 },
+        standby: None,
         reuse: Some(Reuse { tenant: "a".into(), toolchain: "c 1".into(), made_with: vec![PathBuf::from("/nowhere/cc")] }),
     }
 }

@@ -1,0 +1,186 @@
+//! Cold and warm: the same programs in processes that were started for them, and in processes that stood by. All that a caller can see
+//! must be the same: output, status, signal, verdict, of each stage.
+//!
+//! The test binary is the runner too, started again as `<binary> runner`. Needs namespaces, cgroups and the languages. Where they
+//! cannot be had the tests say so and pass, except with `GREENROOM_MUST_WORK=1`.
+
+mod javascript;
+
+use std::{process::ExitCode, time::Duration};
+
+use greenroom_backends::{Local, StandbyStatus};
+use greenroom_core::{DiskLimits, ExecutionId, Job, Limits, Outcome, Profile, RelativePath, Stdin};
+use greenroom_runtimes::{Catalogue, DiscoverOptions, Program, ProgramFile};
+use greenroom_sandbox::{Network, SandboxConfig, SupportFile};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+const DISK: DiskLimits = DiskLimits { bytes: 64 << 20, inodes: 4000 };
+
+/// A program, and what it gets.
+pub(crate) struct Case {
+    files: Vec<(&'static str, &'static str)>,
+    args: &'static [&'static str],
+    stdin: &'static str,
+    wall_ms: u64,
+    /// Whether one that stands by can do it.
+    warm: bool,
+}
+
+impl Case {
+    pub(crate) fn new(name: &'static str, source: &'static str) -> Self {
+        Self { files: vec![(name, source)], args: &[], stdin: "", wall_ms: 5000, warm: true }
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, content: &'static str) -> Self {
+        self.files.push((name, content));
+        self
+    }
+
+    pub(crate) fn input(self, args: &'static [&'static str], stdin: &'static str) -> Self {
+        Self { args, stdin, ..self }
+    }
+
+    pub(crate) fn within(self, wall_ms: u64) -> Self {
+        Self { wall_ms, ..self }
+    }
+
+    pub(crate) fn cold(self) -> Self {
+        Self { warm: false, ..self }
+    }
+}
+
+fn config(catalogue: &Catalogue) -> SandboxConfig {
+    let support = catalogue.support_files();
+    SandboxConfig {
+        require: Some(Profile::Full),
+        network: Network::None,
+        system_root: None,
+        etc: catalogue.etc_names(),
+        support: support.into_iter().map(|(path, content, executable)| SupportFile::new(&path, content, executable)).collect(),
+        directories: Vec::new(),
+        workspace_dir: std::env::temp_dir().join(format!("greenroom-test-standby-{}", std::process::id())),
+        disk: DISK,
+        uid_first: 3_700_000,
+        uid_count: 4096,
+        max_sandboxes: 4,
+        max_sessions: 4,
+        ready_sandboxes: 1,
+        zygotes: Vec::new(),
+        ready_children: 0,
+        ready_shared: 0,
+    }
+}
+
+/// The languages, the backend in which processes stand by, and the one in which none does.
+pub(crate) struct Both {
+    catalogue: Catalogue,
+    warm: Local,
+    cold: Local,
+}
+
+impl Both {
+    fn job(&self, language: &str, case: &Case) -> Result<Job, Failed> {
+        let runtime = self.catalogue.resolve(language, "*").ok_or("not installed")?;
+        let run = Limits {
+            wall_ms: case.wall_ms,
+            cpu_ms: 5000,
+            memory_bytes: 256 << 20,
+            processes: 128,
+            open_files: 256,
+            file_size_bytes: 1 << 20,
+            output_bytes: Some(20_000),
+            cpu_milli: 1000,
+        };
+        let file = |&(name, content): &(&str, &str)| {
+            Ok(ProgramFile { path: RelativePath::new(name)?, content: content.into(), code: true })
+        };
+        let files = case.files.iter().map(file).collect::<Result<_, greenroom_core::PathError>>()?;
+        Ok(runtime.plan(Program {
+            id: ExecutionId::from_bits(1),
+            files,
+            main: 0,
+            args: case.args.iter().map(|&arg| arg.to_owned()).collect(),
+            stdin: Stdin::Bytes(case.stdin.into()),
+            compile: Limits { wall_ms: 20_000, cpu_ms: 20_000, memory_bytes: 512 << 20, cpu_milli: 2000, ..run },
+            run,
+            disk: DISK,
+        })?)
+    }
+
+    /// Waits until one stands by.
+    async fn await_ready(&self) -> Result<(), Failed> {
+        for _ in 0..600 {
+            if self.warm.status().standby.ready > 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err("nothing stands by".into())
+    }
+
+    /// Runs every case both ways.
+    async fn compare(&self, language: &str, cases: &[Case]) -> Result<(), Failed> {
+        if self.catalogue.resolve(language, "*").is_none() {
+            println!("skipped: {language} is not installed");
+            return if std::env::var_os("GREENROOM_MUST_WORK").is_none() { Ok(()) } else { Err("not installed".into()) };
+        }
+        // The first has them started.
+        self.warm.run(self.job(language, &cases[0])?).await?;
+        let mut different = Vec::new();
+        for case in cases {
+            self.await_ready().await?;
+            let before = self.warm.status().standby.used;
+            let warm = self.warm.run(self.job(language, case)?).await?;
+            let StandbyStatus { used, .. } = self.warm.status().standby;
+            assert_eq!(used - before, u64::from(case.warm), "{:?} was not done as it should be", case.files);
+            let cold = self.cold.run(self.job(language, case)?).await?;
+            assert_eq!(self.cold.status().standby, StandbyStatus::default());
+            if seen(&warm.outcome) != seen(&cold.outcome) {
+                different.push(format!("{:?}\n  warm {:?}\n  cold {:?}", case.files, seen(&warm.outcome), seen(&cold.outcome)));
+            }
+        }
+        if different.is_empty() { Ok(()) } else { Err(different.join("\n").into()) }
+    }
+}
+
+/// All that a caller sees but times and memory.
+fn seen(
+    outcome: &Outcome,
+) -> Vec<(greenroom_core::StageKind, greenroom_core::Verdict, Option<greenroom_core::Exit>, String, String)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let stages = outcome.stages.iter();
+    stages.map(|stage| (stage.kind, stage.verdict, stage.exit, text(&stage.output.stdout), text(&stage.output.stderr))).collect()
+}
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("runner") {
+        return greenroom_sandbox::runner_main();
+    }
+    let mut arguments = Arguments::from_args();
+    // One runner after the other: a machine with two cores has no more to give.
+    arguments.test_threads = Some(1);
+    let trials = vec![Trial::test("javascript_is_the_same_cold_and_warm", || run("javascript", javascript::cases))];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn run(language: &'static str, cases: fn() -> Vec<Case>) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let catalogue = Catalogue::discover(&DiscoverOptions::default())?;
+        let both = async { Ok((Local::start(config(&catalogue), 2).await?, Local::start(config(&catalogue), 2).await?)) };
+        let (warm, cold) = match both.await {
+            Ok(both) => both,
+            Err(reason) => {
+                let reason: greenroom_backends::StartError = reason;
+                println!("skipped: {reason}");
+                return if std::env::var_os("GREENROOM_MUST_WORK").is_none() { Ok(()) } else { Err(reason.to_string().into()) };
+            }
+        };
+        warm.stand_by(1);
+        let both = Both { catalogue, warm, cold };
+        let result = both.compare(language, &cases()).await;
+        both.warm.shutdown().await;
+        both.cold.shutdown().await;
+        result
+    })
+}
