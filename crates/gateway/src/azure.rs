@@ -193,7 +193,10 @@ async fn answer(gateway: &Arc<Inner>, parts: Parts, body: Body, begun: Instant, 
         Operation::ManageGet => sessions::manage_get(&asked).await,
         Operation::ManageList => sessions::manage_list(&asked).await,
         Operation::ManageStop => sessions::manage_stop(&asked).await,
-        Operation::Mcp => mcp::serve(asked, body, None).await,
+        Operation::Mcp => {
+            let key = asked.gateway.control.mcp_key(&asked.pool.name).await;
+            mcp::serve(asked, body, key).await
+        }
     }
 }
 

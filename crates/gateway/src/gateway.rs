@@ -101,11 +101,6 @@ impl Gateway {
         }
     }
 
-    /// The key of a pool's MCP server: what `fetchMCPServerCredentials` gives. `None`: the pool has none, or nobody has fetched it.
-    pub async fn mcp_key(&self, pool: &str) -> Option<String> {
-        self.inner.control.mcp_key(pool).await
-    }
-
     /// A new id: 128 random bits. Executions and requests are told apart by it.
     pub(crate) fn new_id() -> ExecutionId {
         use std::hash::{BuildHasher, Hasher};

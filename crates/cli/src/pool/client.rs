@@ -73,13 +73,20 @@ impl Client {
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) if error.is_connect() => {
-                return Err(anyhow::Error::new(error).context(format!(
-                    "no server answers at {}: start one (greenroom serve), or name another with --server",
-                    self.base
-                )));
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                // The client has no word of its own for it.
+                let is_certificate = error.chain().any(|cause| cause.to_string().contains("certificate"));
+                let is_connect = error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect);
+                let what = match (is_certificate, is_connect) {
+                    (true, _) => {
+                        "is not trusted: SSL_CERT_FILE=tls/certificate.pem (of the server's data directory) trusts its own certificate"
+                    }
+                    (false, true) => "does not answer: start one (greenroom serve), or name another with --server",
+                    (false, false) => "cannot be asked",
+                };
+                return Err(error.context(format!("the server at {} {what}", self.base)));
             }
-            Err(error) => return Err(anyhow::Error::new(error).context(format!("asking {}", self.base))),
         };
         let status = response.status();
         let bytes = response.bytes().await.with_context(|| format!("reading what {} answers", self.base))?;

@@ -132,7 +132,7 @@ impl<B: Backend> ControlPlane<B> {
         })
     }
 
-    /// The key of a pool's MCP server, if the pool has one and somebody has fetched its key.
+    /// The key of a pool's MCP server, if the pool has one.
     pub(crate) async fn mcp_key(&self, pool: &str) -> Option<String> {
         let record = Record::load(self.inner.pools.store(), pool).await.ok().flatten()?;
         if record.document.settings.mcp_enabled { record.mcp_key } else { None }
@@ -271,7 +271,11 @@ impl<B: Backend> Inner<B> {
                 last_modified_at: now,
             },
         };
-        let record = Record { id: id.clone(), document, system_data, mcp_key: old.and_then(|old| old.mcp_key) };
+        let mcp_key = match old.and_then(|old| old.mcp_key) {
+            None if document.settings.mcp_enabled => Some(new_key()?),
+            key => key,
+        };
+        let record = Record { id: id.clone(), document, system_data, mcp_key };
         record.save(self.pools.store(), &id.name).await.map_err(stored)?;
         let spec = self.pools.get(&id.name).ok_or_else(|| id.not_found())?;
         Ok((Found { id, spec, record: Some(record) }, is_new))

@@ -18,8 +18,8 @@ pub(super) struct Record {
     pub(super) id: PoolId,
     pub(super) document: PoolDocument,
     pub(super) system_data: SystemData,
-    /// The key of its MCP server, made when somebody first asks for it. Clients fetch it again and again, so it is kept as it
-    /// is, in a file that only the server may read.
+    /// The key of its MCP server, made when that is enabled first. Clients fetch it again and again, so it is kept as it is, in
+    /// a file that only the server may read.
     pub(super) mcp_key: Option<String>,
 }
 

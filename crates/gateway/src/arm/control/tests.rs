@@ -232,8 +232,8 @@ async fn the_key_of_an_mcp_server_stays_until_it_is_made_anew() {
     let (_, _, shown) = call(&first, "PATCH", &target, &on).await;
     let endpoint = "http://127.0.0.1:1/subscriptions/s/resourceGroups/rg/sessionPools/testpool/mcp";
     assert_eq!(shown["properties"]["mcpServerSettings"], json!({"isMCPServerEnabled": true, "mcpServerEndpoint": endpoint}));
-    assert_eq!(first.mcp_key("testpool").await, None, "nobody has it");
     let (_, key) = fetch(&first, "fetchMCPServerCredentials").await;
+    assert_eq!(first.mcp_key("testpool").await.as_deref(), key["apiKey"].as_str());
     assert_eq!(key["apiKey"].as_str().unwrap().len(), 64);
     drop(first);
     let second = plane(&store).await;

@@ -1,0 +1,213 @@
+//! Pools from the command line and over the control plane, by the real binary.
+//!
+//! A server needs the isolation that this user has by default. Where it cannot be had these tests say so and pass, except
+//! with `GREENROOM_MUST_WORK=1`.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+const POOL: &str = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.App/sessionPools/kept?api-version=2025-07-01";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_greenroom"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("GREENROOM_") || name.starts_with("PISTON_") || name == "PORT" {
+            command.env_remove(&*name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// A server that does not outlive its test.
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    /// `None`: none can be had here, which has been said.
+    fn start(data: &Path) -> Option<Self> {
+        let mut command = command(&["serve", "--listen", "127.0.0.1:0", "--set", "pools.default.ready_sessions=0", "--data-dir"]);
+        let mut process = command.arg(data).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if let Some(address) = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next()) {
+            // Nobody reads the log: it must not fill its pipe.
+            drop(process.stderr.take());
+            return Some(Self { process, address: address.to_owned() });
+        }
+        let mut why = String::new();
+        process.stderr.take().unwrap().read_to_string(&mut why).unwrap();
+        process.wait().unwrap();
+        assert_ne!(std::env::var("GREENROOM_MUST_WORK").as_deref(), Ok("1"), "{why}");
+        eprintln!("skipped: {why}");
+        None
+    }
+
+    fn pool(&self, arguments: &[&str]) -> Output {
+        let server = format!("http://{}", self.address);
+        command(&[&["pool"], arguments, &["--server", &server]].concat()).output().unwrap()
+    }
+
+    /// What a command prints as JSON.
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.pool(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// What a command that fails says.
+    fn failure(&self, arguments: &[&str]) -> String {
+        let output = self.pool(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap().trim().to_owned()
+    }
+
+    /// Status and body. The host is not the server's: addresses in answers do not depend on its port then.
+    fn http(&self, method: &str, target: &str, body: &Value) -> (u16, Value) {
+        let mut connection = TcpStream::connect(&self.address).unwrap();
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let length = body.len();
+        write!(
+            connection,
+            "{method} {target} HTTP/1.1\r\nHost: greenroom\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+        (status, serde_json::from_str(body).unwrap_or_default())
+    }
+
+    fn end(mut self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
+            // A test failed: what it says counts.
+            drop(self.process.kill());
+            drop(self.process.wait());
+        }
+    }
+}
+
+#[test]
+fn pools_are_made_changed_shown_and_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start(directory.path()) else { return };
+    let made = server.json(&["create", "-n", "numbers", "-g", "any", "--max-sessions", "3", "--cooldown-period", "60"]);
+    assert_eq!((&made["max_sessions"], &made["ready_sessions"], &made["kind"]), (&json!(3), &json!(3), &json!("PythonLTS")));
+    assert_eq!(made["lifecycle"], json!({"type": "Timed", "cooldown_s": 60}));
+    assert!(server.failure(&["create", "-n", "numbers"]).ends_with("there is a pool \"numbers\" already"));
+    let changed = server.json(&["update", "-n", "numbers", "--ready-sessions", "1", "--limit", "memory_bytes=268435456"]);
+    assert_eq!((&changed["ready_sessions"], &changed["limits"]["memory_bytes"]), (&json!(1), &json!(268_435_456)));
+    assert_eq!(changed["limits"]["processes"], made["limits"]["processes"]);
+    let exit = server.json(&["update", "-n", "numbers", "--max-alive-period", "90"]);
+    assert_eq!(exit["lifecycle"], json!({"type": "OnContainerExit", "max_alive_s": 90}));
+    let names: Vec<_> = server.json(&["list"]).as_array().unwrap().iter().map(|pool| pool["name"].clone()).collect();
+    assert_eq!(names, ["default", "numbers"]);
+    let text = String::from_utf8(server.pool(&["show", "-n", "numbers"]).stdout).unwrap();
+    assert!(text.contains("lifecycle   OnContainerExit, 90 s at most"), "{text}");
+    server.json(&["delete", "-n", "numbers", "--yes"]);
+    assert!(server.failure(&["show", "-n", "numbers"]).ends_with("there is no pool \"numbers\""));
+    server.end(Signal::TERM);
+}
+
+#[test]
+fn a_session_is_listed_and_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start(directory.path()) else { return };
+    let target = "/subscriptions/s/resourceGroups/g/sessionPools/default/code/execute?api-version=2024-02-02-preview&identifier=who%20%26%20what";
+    let (status, answer) = server.http("POST", target, &json!({"properties": {"code": "40 + 2"}}));
+    if status != 200 {
+        // Without Python there is no session to look at.
+        assert_ne!(std::env::var("GREENROOM_MUST_WORK").as_deref(), Ok("1"), "{answer}");
+        eprintln!("skipped: {answer}");
+        return;
+    }
+    assert_eq!(answer["properties"]["result"], 42);
+    let sessions = server.json(&["sessions", "-n", "default"]);
+    assert_eq!((&sessions[0]["identifier"], &sessions[0]["state"]), (&json!("who & what"), &json!("idle")));
+    server.json(&["stop", "-n", "default", "--identifier", "who & what"]);
+    assert!(
+        server
+            .failure(&["stop", "-n", "default", "-i", "who & what"])
+            .ends_with("there is no session \"who & what\" in pool \"default\"")
+    );
+    server.end(Signal::TERM);
+}
+
+#[test]
+fn what_a_client_of_azure_made_is_the_same_after_kill_9() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(first) = Server::start(directory.path()) else { return };
+    let body = json!({
+        "location": "East US", "tags": {"z": "1", "a": "2"}, "identity": {"type": "SystemAssigned"},
+        "properties": {
+            "containerType": "PythonLTS", "scaleConfiguration": {"maxConcurrentSessions": 4, "readySessionInstances": 0},
+            "secrets": [{"name": "token", "value": "s3cr3t"}], "mcpServerSettings": {"isMCPServerEnabled": true},
+        },
+    });
+    let (status, made) = first.http("PUT", POOL, &body);
+    assert_eq!(status, 201, "{made}");
+    let start = Instant::now();
+    let before = loop {
+        let (_, shown) = first.http("GET", POOL, &Value::Null);
+        if shown["properties"]["provisioningState"] != "InProgress" {
+            break shown;
+        }
+        assert!(start.elapsed() < PATIENCE, "{shown}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(before["tags"].to_string(), r#"{"z":"1","a":"2"}"#);
+    let credentials = POOL.replace('?', "/fetchMCPServerCredentials?");
+    let key = first.http("POST", &credentials, &Value::Null);
+    assert_eq!(key.0, 200, "{}", key.1);
+    first.end(Signal::KILL);
+
+    let Some(second) = Server::start(directory.path()) else { panic!("a second server does not start") };
+    assert_eq!(second.http("GET", POOL, &Value::Null), (200, before));
+    assert_eq!(second.http("POST", &credentials, &Value::Null), key);
+    let mut stored = Vec::new();
+    for file in ["greenroom.db", "greenroom.db-wal"] {
+        stored.extend(std::fs::read(directory.path().join(file)).unwrap_or_default());
+    }
+    let has = |text: &str| stored.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(has("East US") && !has("s3cr3t"));
+    second.end(Signal::TERM);
+}
+
+#[test]
+fn what_goes_wrong_is_said_with_what_to_do() {
+    // Bound and never listening: nobody else gets the port, and nobody answers there.
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", socket.local_addr().unwrap());
+    for (arguments, said) in [
+        (&["list", "--server", &nobody][..], "start one (greenroom serve), or name another with --server"),
+        (&["list", "--server", "127.0.0.1"], "expected a URL as http://127.0.0.1:2000"),
+        (&["create", "-n", "x", "--limit", "memory=1"], "--limit memory: there is no such limit"),
+        (&["create", "-n", "abc", "--container-type", "CustomContainer"], "this server runs no container images"),
+        (&["create", "-n", "abc", "--network-status", "on"], "use EgressDisabled or EgressEnabled"),
+        (&["update", "-n", "abc"], "nothing to change"),
+    ] {
+        let output = command(&[&["pool"], arguments].concat()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && stderr.contains(said), "{arguments:?}: {stderr}");
+    }
+}
