@@ -151,7 +151,8 @@ async fn answer(gateway: &Arc<Inner>, parts: Parts, body: Body, begun: Instant, 
         }
         let no_pool =
             || AzureError::PoolNotFound { name: call.pool.name.clone(), resource_group: call.pool.resource_group.clone() };
-        let pool = gateway.pools.get(&call.pool.name).ok_or_else(no_pool)?;
+        // Names of pools are in lower case; a client may write them as it likes, as all names of Azure's resources.
+        let pool = gateway.pools.get(&call.pool.name.to_ascii_lowercase()).ok_or_else(no_pool)?;
         let query = Query::parse(parts.uri.query());
         let version = query.api_version(needs_version(&call.operation))?;
         let asked = Asked {

@@ -93,10 +93,12 @@ async fn by_path(State(gateway): State<Gateway>, request: Request) -> Response {
     let id = request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
     let (method, path) = (request.method(), request.uri().path());
     let head = method == Method::HEAD;
-    let response = match arm::Call::parse(method.as_str(), path).transpose() {
-        Some(call) => arm::answer(&gateway.inner, call, request).await,
-        None if azure::label(method.as_str(), path).is_some() => azure::handle(&gateway.inner, request, &id).await,
-        None => answer(&gateway.inner, request, begun).await.unwrap_or_else(|refused| refused.reply(&id)),
+    let response = if azure::label(method.as_str(), path).is_some() {
+        azure::handle(&gateway.inner, request, &id).await
+    } else if let Some(call) = arm::Call::parse(method.as_str(), path).transpose() {
+        arm::answer(&gateway.inner, call, request).await
+    } else {
+        answer(&gateway.inner, request, begun).await.unwrap_or_else(|refused| refused.reply(&id))
     };
     if head { without_body(response) } else { response }
 }

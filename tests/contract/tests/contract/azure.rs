@@ -2,6 +2,8 @@
 
 pub(crate) mod execution;
 pub(crate) mod files;
+pub(crate) mod mcp;
+pub(crate) mod pools;
 pub(crate) mod refusal;
 pub(crate) mod session;
 
@@ -26,17 +28,23 @@ pub(crate) fn fresh(name: &str) -> String {
 pub(crate) struct Session<'a> {
     pub(crate) server: &'a Server,
     pub(crate) identifier: String,
+    /// The pool's base.
+    pub(crate) base: String,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(server: &'a Server, name: &str) -> Self {
-        Self { server, identifier: fresh(name) }
+        Self::of(server, POOL, name)
+    }
+
+    pub(crate) fn of(server: &'a Server, base: &str, name: &str) -> Self {
+        Self { server, identifier: fresh(name), base: base.to_owned() }
     }
 
     /// The address of a path, with version and identifier.
     pub(crate) fn target(&self, path: &str, version: &str) -> String {
         let separator = if path.contains('?') { '&' } else { '?' };
-        format!("{POOL}{path}{separator}api-version={version}&identifier={}", self.identifier)
+        format!("{}{path}{separator}api-version={version}&identifier={}", self.base, self.identifier)
     }
 
     pub(crate) fn send(&self, request: Request) -> Response {

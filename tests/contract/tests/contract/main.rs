@@ -67,7 +67,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn trials(server: Option<&Arc<Server>>) -> Vec<Trial> {
-    let modules: [(&str, &[Row]); 11] = [
+    let modules: [(&str, &[Row]); 13] = [
         ("envelope", envelope::ROWS),
         ("request", request::ROWS),
         ("outcome", outcome::ROWS),
@@ -76,6 +76,8 @@ fn trials(server: Option<&Arc<Server>>) -> Vec<Trial> {
         ("difference", difference::ROWS),
         ("azure::execution", azure::execution::ROWS),
         ("azure::files", azure::files::ROWS),
+        ("azure::mcp", azure::mcp::ROWS),
+        ("azure::pools", azure::pools::ROWS),
         ("azure::refusal", azure::refusal::ROWS),
         ("azure::session", azure::session::ROWS),
         ("arm", arm::ROWS),
