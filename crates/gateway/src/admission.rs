@@ -1,14 +1,19 @@
-//! Who may run now: so many at once, so many waiting in the order of their coming, the rest refused.
+//! Who may run now: so many at once, so many waiting, the rest refused. Those who wait have their turn by who they are: one
+//! subject's first, the next one's first, and so on, each in the order of their coming. Who sends much waits behind oneself.
+//!
+//! The queue has no clock and waits for nothing; whoever gives up takes his place out of it.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use greenroom_identity::Subject;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// The smallest and largest advice in `Retry-After`.
@@ -17,13 +22,45 @@ const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=60;
 /// The door. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    places: Arc<Semaphore>,
+    queue: Arc<Mutex<Queue>>,
     max: usize,
-    queue: usize,
-    waiting: Arc<AtomicUsize>,
+    /// How many may wait.
+    depth: usize,
     /// A moving average of how long an execution holds its place, microseconds.
     mean_us: Arc<AtomicU64>,
     closed: CancellationToken,
+}
+
+/// Who is inside, and who waits.
+#[derive(Debug)]
+struct Queue {
+    free: usize,
+    /// By subject, whose turn is next in front. None has nobody waiting.
+    lines: VecDeque<Line>,
+    waiting: usize,
+    /// The next one's number.
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Line {
+    subject: Subject,
+    waiting: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    turn: oneshot::Sender<Turn>,
+}
+
+/// What one who waits is told.
+#[derive(Debug)]
+enum Turn {
+    /// A place is free, and is this one's.
+    Yours(Permit),
+    /// Somebody with less in the queue came when it was full.
+    Displaced,
 }
 
 /// Why an execution may not run.
@@ -48,7 +85,7 @@ pub enum Denied {
 /// A place; dropped, it is free for the next.
 #[derive(Debug)]
 pub struct Place {
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
     since: std::time::Instant,
     mean_us: Arc<AtomicU64>,
 }
@@ -62,50 +99,150 @@ impl Drop for Place {
     }
 }
 
-/// Counts one who waits, also one who gives up.
-struct Waiting<'a>(&'a AtomicUsize);
+/// The right to be inside. Dropped, it is the next one's.
+#[derive(Debug)]
+struct Permit(Option<Arc<Mutex<Queue>>>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(queue) = self.0.take() {
+            give(&queue);
+        }
+    }
+}
+
+/// A place in the queue. Dropped, it is given up.
+struct Waiting<'a> {
+    queue: &'a Arc<Mutex<Queue>>,
+    subject: &'a Subject,
+    number: u64,
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        lock(self.queue).leave(self.subject, self.number);
+    }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A place that is free goes to whose turn it is.
+fn give(queue: &Arc<Mutex<Queue>>) {
+    let mut inside = lock(queue);
+    while let Some(waiter) = inside.next() {
+        match waiter.turn.send(Turn::Yours(Permit(Some(Arc::clone(queue))))) {
+            Ok(()) => return,
+            // Gone in this moment. The permit must not be dropped here: it would come back to this very lock.
+            Err(Turn::Yours(mut permit)) => drop(permit.0.take()),
+            Err(Turn::Displaced) => {}
+        }
+    }
+    inside.free += 1;
+}
+
+impl Queue {
+    /// The one whose turn it is; their subject's next comes after all others'.
+    fn next(&mut self) -> Option<Waiter> {
+        let mut line = self.lines.pop_front()?;
+        let waiter = line.waiting.pop_front();
+        if !line.waiting.is_empty() {
+            self.lines.push_back(line);
+        }
+        self.waiting -= usize::from(waiter.is_some());
+        waiter
+    }
+
+    fn of(&mut self, subject: &Subject) -> Option<&mut Line> {
+        self.lines.iter_mut().find(|line| line.subject == *subject)
+    }
+
+    fn join(&mut self, subject: &Subject) -> (u64, oneshot::Receiver<Turn>) {
+        let (turn, told) = oneshot::channel();
+        let number = self.number;
+        self.number += 1;
+        self.waiting += 1;
+        let waiter = Waiter { number, turn };
+        match self.of(subject) {
+            Some(line) => line.waiting.push_back(waiter),
+            None => self.lines.push_back(Line { subject: subject.clone(), waiting: VecDeque::from([waiter]) }),
+        }
+        (number, told)
+    }
+
+    fn leave(&mut self, subject: &Subject, number: u64) {
+        let Some(line) = self.of(subject) else { return };
+        let before = line.waiting.len();
+        line.waiting.retain(|waiter| waiter.number != number);
+        let left = before - line.waiting.len();
+        self.waiting -= left;
+        self.lines.retain(|line| !line.waiting.is_empty());
+    }
+
+    /// Makes room in a full queue for one whose subject would still have less in it than another: the other's last has to go.
+    fn displace_for(&mut self, subject: &Subject) -> bool {
+        let own = self.of(subject).map_or(0, |line| line.waiting.len());
+        let Some(longest) = self.lines.iter_mut().max_by_key(|line| line.waiting.len()) else { return false };
+        if longest.waiting.len() <= own + 1 {
+            return false;
+        }
+        let Some(last) = longest.waiting.pop_back() else { return false };
+        self.waiting -= 1;
+        // Who is gone already needs no telling.
+        drop(last.turn.send(Turn::Displaced));
+        true
     }
 }
 
 impl Admission {
     /// A door with so many places and so long a queue.
-    pub fn new(max: usize, queue: usize) -> Self {
+    pub fn new(max: usize, depth: usize) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(max)),
+            queue: Arc::new(Mutex::new(Queue { free: max, lines: VecDeque::new(), waiting: 0, number: 0 })),
             max,
-            queue,
-            waiting: Arc::default(),
+            depth,
             mean_us: Arc::default(),
             closed: CancellationToken::new(),
         }
     }
 
     /// Waits for a place, in turn. Dropping the future gives up the place in the queue.
-    pub async fn admit(&self) -> Result<Place, Denied> {
+    pub async fn admit(&self, subject: &Subject) -> Result<Place, Denied> {
         if self.closed.is_cancelled() {
             return Err(self.draining());
         }
-        let permit = match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => self.queue().await?,
+        let (number, told) = {
+            let mut queue = lock(&self.queue);
+            // Nobody waits while one is free.
+            if queue.free > 0 {
+                queue.free -= 1;
+                return Ok(self.place(Permit(Some(Arc::clone(&self.queue)))));
+            }
+            if queue.waiting >= self.depth && !queue.displace_for(subject) {
+                return Err(self.full(queue.waiting));
+            }
+            queue.join(subject)
         };
-        Ok(Place { _permit: permit, since: std::time::Instant::now(), mean_us: Arc::clone(&self.mean_us) })
+        let waiting = Waiting { queue: &self.queue, subject, number };
+        let turn = tokio::select! {
+            turn = told => turn,
+            () = self.closed.cancelled() => return Err(self.draining()),
+        };
+        drop(waiting);
+        match turn {
+            Ok(Turn::Yours(permit)) => Ok(self.place(permit)),
+            Ok(Turn::Displaced) => Err(self.full(self.depth)),
+            Err(_) => Err(self.draining()),
+        }
     }
 
-    async fn queue(&self) -> Result<OwnedSemaphorePermit, Denied> {
-        let before = self.waiting.fetch_add(1, Ordering::AcqRel);
-        let _waiting = Waiting(&self.waiting);
-        if before >= self.queue {
-            return Err(Denied::Full { waiting: before, retry_after_s: self.retry_after(before) });
-        }
-        tokio::select! {
-            permit = Arc::clone(&self.places).acquire_owned() => permit.map_err(|_| self.draining()),
-            () = self.closed.cancelled() => Err(self.draining()),
-        }
+    fn place(&self, permit: Permit) -> Place {
+        Place { _permit: permit, since: std::time::Instant::now(), mean_us: Arc::clone(&self.mean_us) }
+    }
+
+    fn full(&self, waiting: usize) -> Denied {
+        Denied::Full { waiting, retry_after_s: self.retry_after(waiting) }
     }
 
     /// Seconds until those who wait now will have had their turn.
@@ -131,76 +268,14 @@ impl Admission {
 
     /// How many wait.
     pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Acquire)
+        lock(&self.queue).waiting
     }
 
     /// How many are inside.
     pub fn running(&self) -> usize {
-        self.max - self.places.available_permits().min(self.max)
+        self.max - lock(&self.queue).free.min(self.max)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_queue_is_bounded_and_who_gives_up_leaves_it() {
-        let admission = Admission::new(1, 1);
-        let inside = admission.admit().await.unwrap();
-        let waiting = tokio::spawn({
-            let admission = admission.clone();
-            async move { admission.admit().await }
-        });
-        while admission.waiting() == 0 {
-            tokio::task::yield_now().await;
-        }
-        assert!(matches!(admission.admit().await, Err(Denied::Full { waiting: 1, retry_after_s: 1.. })));
-        waiting.abort();
-        assert!(waiting.await.unwrap_err().is_cancelled());
-        assert_eq!((admission.waiting(), admission.running()), (0, 1));
-        drop(inside);
-        assert_eq!(admission.running(), 0);
-        assert!(admission.admit().await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn places_are_given_in_the_order_of_coming() {
-        let admission = Admission::new(1, 10);
-        let inside = admission.admit().await.unwrap();
-        let counted = admission.clone();
-        let admission_waits = Admission::waiting;
-        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-        for turn in 0..5 {
-            let (admission, tell) = (admission.clone(), tell.clone());
-            tokio::spawn(async move {
-                let _place = admission.admit().await;
-                tell.send(turn).unwrap();
-            });
-            // The next comes only when this one stands in the queue.
-            while admission_waits(&counted) != turn + 1 {
-                tokio::task::yield_now().await;
-            }
-        }
-        drop(inside);
-        for turn in 0..5 {
-            assert_eq!(told.recv().await, Some(turn));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_closed_door_refuses_also_those_who_wait() {
-        let admission = Admission::new(1, 10);
-        let _inside = admission.admit().await.unwrap();
-        let waiting = tokio::spawn({
-            let admission = admission.clone();
-            async move { admission.admit().await.map(|_| ()) }
-        });
-        while admission.waiting() == 0 {
-            tokio::task::yield_now().await;
-        }
-        admission.close();
-        assert!(matches!(waiting.await.unwrap(), Err(Denied::Draining { .. })));
-        assert!(matches!(admission.admit().await, Err(Denied::Draining { .. })));
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use greenroom_backends::{Control, Event};
 use greenroom_core::{Job, Stream};
+use greenroom_identity::Subject;
 use greenroom_runtimes::Runtime;
 use greenroom_wire::piston::{ClientMessage, Close, Conversation, ExecuteRequest, Refusal, ServerMessage, Utf8Decoder};
 
@@ -44,8 +45,8 @@ impl From<axum::Error> for End {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(gateway: Arc<Inner>, socket: WebSocket) {
-    let mut talk = Talk { socket, conversation: Conversation::default() };
+pub(crate) async fn serve(gateway: Arc<Inner>, subject: Subject, socket: WebSocket) {
+    let mut talk = Talk { subject, socket, conversation: Conversation::default() };
     let last = match talk.converse(&gateway).await {
         Ok(close) => Refusal { error: None, close },
         Err(End::Refused(refusal)) => refusal,
@@ -57,6 +58,7 @@ pub(crate) async fn serve(gateway: Arc<Inner>, socket: WebSocket) {
 }
 
 struct Talk {
+    subject: Subject,
     socket: WebSocket,
     conversation: Conversation,
 }
@@ -69,7 +71,7 @@ impl Talk {
             Ok(request) => request?,
             Err(_) => return Ok(Close::InitializationTimeout),
         };
-        let (runtime, job) = match adapt(gateway, request, Input::Client) {
+        let (runtime, job) = match adapt(gateway, &self.subject, request, Input::Client) {
             Ok(adapted) => adapted,
             Err(Refused::Invalid(invalid)) => return Err(Refusal::from(invalid).into()),
             Err(other) => return Err(Refusal::notified(other.to_string()).into()),
@@ -94,7 +96,8 @@ impl Talk {
 
     /// Waits for a place; a client that closes meanwhile leaves the queue.
     async fn admit(&mut self, gateway: &Inner) -> Result<Place, End> {
-        let admitted = gateway.admission.admit();
+        let subject = self.subject.clone();
+        let admitted = gateway.admission.admit(&subject);
         tokio::pin!(admitted);
         loop {
             tokio::select! {

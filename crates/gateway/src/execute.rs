@@ -8,6 +8,7 @@ use axum::{
 };
 use greenroom_backends::{Finished, Timings};
 use greenroom_core::{Job, Stdin};
+use greenroom_identity::Subject;
 use greenroom_runtimes::{Program, ProgramFile, Runtime};
 use greenroom_wire::piston::{ExecuteRequest, ExecuteResponse, ResolvedRuntime};
 use serde_json::Value;
@@ -21,11 +22,12 @@ use crate::{
 };
 
 /// `POST /api/v2/execute`. Dropped (the client is gone), it gives up its place in the queue, or kills its job.
-pub(crate) async fn execute(gateway: &Inner, body: Value, begun: Instant) -> Result<Response, Refused> {
-    let (runtime, job) = tracing::debug_span!("adapt").in_scope(|| adapt(gateway, ExecuteRequest::parse(body)?, Input::Request))?;
+pub(crate) async fn execute(gateway: &Inner, subject: &Subject, body: Value, begun: Instant) -> Result<Response, Refused> {
+    let (runtime, job) =
+        tracing::debug_span!("adapt").in_scope(|| adapt(gateway, subject, ExecuteRequest::parse(body)?, Input::Request))?;
     let mut hops = Hops { adapt_us: since(begun), ..Hops::default() };
     let asked = Instant::now();
-    let place = gateway.admission.admit().instrument(tracing::debug_span!("admit")).await?;
+    let place = gateway.admission.admit(subject).instrument(tracing::debug_span!("admit")).await?;
     hops.admit_us = since(asked);
     let finished = tokio::select! {
         finished = gateway.local.run(job).instrument(tracing::debug_span!("run")) => finished,
@@ -52,7 +54,12 @@ pub(crate) enum Input {
 }
 
 /// From a request that has passed its first checks to a job. The order of the checks is the contract's.
-pub(crate) fn adapt(gateway: &Inner, request: ExecuteRequest, input: Input) -> Result<(Arc<Runtime>, Job), Refused> {
+pub(crate) fn adapt(
+    gateway: &Inner,
+    subject: &Subject,
+    request: ExecuteRequest,
+    input: Input,
+) -> Result<(Arc<Runtime>, Job), Refused> {
     let runtime = gateway
         .catalogue
         .resolve(request.language(), request.version())
@@ -80,6 +87,10 @@ pub(crate) fn adapt(gateway: &Inner, request: ExecuteRequest, input: Input) -> R
         run: submission.run,
         disk: gateway.config.disk,
     })?;
+    // What one subject compiled is nobody else's: how long a compilation takes would tell what others compile.
+    if let Some(reuse) = job.reuse.as_mut().filter(|_| *subject != Subject::Anonymous) {
+        reuse.tenant = subject.to_string();
+    }
     if input == Input::Client {
         // As on Piston, what a client sends while a stage runs, input or signal, is for that stage.
         job.stages.iter_mut().for_each(|stage| stage.stdin = Stdin::Interactive);

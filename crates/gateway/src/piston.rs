@@ -16,7 +16,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
-use greenroom_identity::{Admitted, Permission, Target};
+use greenroom_identity::{Admitted, Permission, Subject, Target};
 use greenroom_wire::piston::{self, ContentType, ErrorBody, Route, Routed};
 use tracing::Instrument;
 
@@ -117,11 +117,19 @@ async fn answer(gateway: &Arc<Inner>, request: Request, begun: Instant) -> Resul
         };
     }
     // Before the body is read: who may not ask has none of our memory.
-    let _admitted = match routed.route.and_then(|route| needed(route, &parts.method)) {
-        Some(permission) => Some(gateway.guard.check(&parts.headers, permission, Target::Server).await?),
+    let config = &gateway.config;
+    let admitted = match routed.route.and_then(|route| needed(route, &parts.method)) {
+        Some(permission) => match gateway.guard.check(&parts.headers, permission, Target::Server).await {
+            Ok(admitted) => Some(admitted),
+            Err(refusal) => {
+                // Read on without being kept: closed at once, the connection would be reset under the answer.
+                body::discard_beside(body, &parts.headers, config.body_bytes, config.body_timeout);
+                return Err(refusal.into());
+            }
+        },
         None => None,
     };
-    let config = &gateway.config;
+    let subject = admitted.as_ref().map_or(&Subject::Anonymous, |admitted| &admitted.subject);
     let content_type = ContentType::of(parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()));
     let (bytes, _held) = body::read(body, &parts.headers, config.body_bytes, config.body_timeout, &gateway.bodies).await?;
     let body = content_type.read(&bytes).map_err(body::Unreadable::from)?;
@@ -148,7 +156,7 @@ async fn answer(gateway: &Arc<Inner>, request: Request, begun: Instant) -> Resul
         }
         (Route::Packages, "POST") => packages::change(Arc::clone(gateway), body, Change::Install).await,
         (Route::Packages, "DELETE") => packages::change(Arc::clone(gateway), body, Change::Remove).await,
-        (Route::Execute, "POST") => execute::execute(gateway, body, begun).await,
+        (Route::Execute, "POST") => execute::execute(gateway, subject, body, begun).await,
         _ => Err(Refused::not_found()),
     }
 }
@@ -174,7 +182,7 @@ async fn upgraded(gateway: &Arc<Inner>, admitted: Admitted, parts: &mut axum::ht
             // The connection's own task ends with the upgrade: from here on this token keeps a drain waiting.
             let counted = gateway.tasks.token();
             upgrade.protocols(first).max_message_size(limit).max_frame_size(limit).on_upgrade(move |socket| async move {
-                connect::serve(gateway, socket).instrument(span).await;
+                connect::serve(gateway, admitted.subject.clone(), socket).instrument(span).await;
                 drop((counted, admitted));
             })
         }
