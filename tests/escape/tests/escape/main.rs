@@ -22,6 +22,7 @@ mod oracles;
 mod programs;
 mod server;
 mod sessions;
+mod subjects;
 mod suite;
 
 use std::{process::ExitCode, sync::Arc};
@@ -48,6 +49,7 @@ fn main() -> Result<ExitCode> {
         honest::ROWS,
         api::ROWS,
         auth::ROWS,
+        subjects::ROWS,
         collected::ROWS,
         log::ROWS,
         operations::ROWS,
