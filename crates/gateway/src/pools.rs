@@ -1,6 +1,8 @@
 //! Our own routes for pools: what `greenroom pool` talks to. A pool can do more than Azure's control plane knows: short
 //! cooldowns, `OnContainerExit`, limits, warm modules. It is the same pool that is seen there.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::{Path, Query, Request, State},
@@ -8,7 +10,10 @@ use axum::{
     response::Response,
 };
 use greenroom_identity::{Permission, Target};
-use greenroom_pool::{Identifier, Network, PoolError, PoolKind, PoolPatch, PoolSpec, Rules, SessionState, SessionView, Snapshot};
+use greenroom_pool::{
+    Identifier, Network, PoolError, PoolKind, PoolPatch, PoolSpec, Rules, SessionState, SessionView, Snapshot, UsageFilter,
+    UsageSum,
+};
 use greenroom_runtimes::Catalogue;
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,6 +37,17 @@ struct View<'a> {
     endpoint: String,
     /// What it is doing.
     now: Snapshot,
+    /// What its sessions used, of this server and those before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageSum>,
+}
+
+/// Which sessions are summed up.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Period {
+    from_unix_ms: Option<u64>,
+    until_unix_ms: Option<u64>,
 }
 
 /// A session as its pool's manager sees it.
@@ -66,7 +82,7 @@ pub(crate) async fn list(State(gateway): State<Gateway>, request: Request) -> Re
                 continue;
             }
             match inner.pools.snapshot(&spec.name).await {
-                Ok(now) => views.push(view(&spec, now, &parts)),
+                Ok(now) => views.push(view(&spec, now, None, &parts)),
                 // It was deleted meanwhile.
                 Err(PoolError::NotFound { .. } | PoolError::Closed) => {}
                 Err(error) => return Err(refused(error)),
@@ -104,14 +120,26 @@ pub(crate) async fn create(State(gateway): State<Gateway>, request: Request) -> 
 }
 
 #[utoipa::path(get, path = "/greenroom/pools/{name}", responses(
-    (status = 200, content_type = "application/json", description = "A pool and what it is doing"),
+    (status = 200, content_type = "application/json", description = "A pool, what it is doing (`now`), and what its sessions used (`usage`)"),
     (status = 404, description = "There is no such pool"),
+), params(
+    ("from_unix_ms" = Option<u64>, Query, description = "Sum up sessions that began at this time or later, milliseconds since 1970 UTC"),
+    ("until_unix_ms" = Option<u64>, Query, description = "Sum up sessions that began before this time"),
 ))]
 pub(crate) async fn show(State(gateway): State<Gateway>, Path(name): Path<String>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     respond(async {
-        may_manage(&gateway.inner, &name, &parts.headers).await?;
-        shown(&gateway.inner, &name, &parts, StatusCode::OK).await
+        let inner = &gateway.inner;
+        may_manage(inner, &name, &parts.headers).await?;
+        let period = Query::<Period>::try_from_uri(&parts.uri)
+            .map_err(|error| Refused::Status(StatusCode::BAD_REQUEST, error.body_text()))?
+            .0;
+        let filter =
+            UsageFilter { pool: Some(name.clone()), from_unix_ms: period.from_unix_ms, until_unix_ms: period.until_unix_ms };
+        let sums = inner.pools.store().usage_sums(filter).await.map_err(|error| refused(error.into()))?;
+        let usage = sums.into_iter().next().unwrap_or_else(|| UsageSum { pool: name.clone(), ..UsageSum::default() });
+        let (spec, now) = current(inner, &name).await?;
+        Ok(reply::json(StatusCode::OK, &view(&spec, now, Some(usage), &parts)))
     })
     .await
 }
@@ -233,17 +261,23 @@ fn check_network(network: Option<Network>) -> Result<(), Refused> {
 }
 
 async fn shown(gateway: &Inner, name: &str, parts: &Parts, status: StatusCode) -> Result<Response, Refused> {
+    let (spec, now) = current(gateway, name).await?;
+    Ok(reply::json(status, &view(&spec, now, None, parts)))
+}
+
+async fn current(gateway: &Inner, name: &str) -> Result<(Arc<PoolSpec>, Snapshot), Refused> {
     let not_found = || refused(PoolError::NotFound { name: name.to_owned() });
     let spec = gateway.pools.get(name).ok_or_else(not_found)?;
     let now = gateway.pools.snapshot(name).await.map_err(refused)?;
-    Ok(reply::json(status, &view(&spec, now, parts)))
+    Ok((spec, now))
 }
 
-fn view(spec: &PoolSpec, now: Snapshot, parts: &Parts) -> Value {
+fn view(spec: &PoolSpec, now: Snapshot, usage: Option<UsageSum>, parts: &Parts) -> Value {
     let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or(Scheme::Http);
     let base = base(scheme, &parts.uri, &parts.headers);
     // Whatever stands for the subscription and the resource group leads to the pool.
-    let view = View { spec, endpoint: format!("{base}/subscriptions/local/resourceGroups/local/sessionPools/{}", spec.name), now };
+    let endpoint = format!("{base}/subscriptions/local/resourceGroups/local/sessionPools/{}", spec.name);
+    let view = View { spec, endpoint, now, usage };
     // Numbers, texts and lists of them: it can be written.
     serde_json::to_value(view).unwrap_or_default()
 }

@@ -51,6 +51,23 @@ pub fn pool(pool: &Value) -> String {
     let ended: Vec<_> = totals["ended"].as_object().into_iter().flatten().map(|(why, count)| format!("{why} {count}")).collect();
     line("made", format_args!("{} sessions, {} could not be", totals["created"], totals["create_failed"]));
     line("ended", format_args!("{}", if ended.is_empty() { "none".to_owned() } else { ended.join(", ") }));
+    let usage = &pool["usage"];
+    if usage.is_object() {
+        let time = |ms: &Value| duration(ms.as_u64().unwrap_or_default());
+        line(
+            "used",
+            format_args!(
+                "{} sessions ({} alive) for {}, busy {}; {} executions, {} of CPU time, {} GiB s of memory",
+                usage["sessions"],
+                usage["alive"],
+                time(&usage["allocated_ms"]),
+                time(&usage["busy_ms"]),
+                usage["executions"],
+                duration(usage["cpu_us"].as_u64().unwrap_or_default() / 1000),
+                usage["memory_byte_s"].as_u64().unwrap_or_default() >> 30
+            ),
+        );
+    }
     for failure in now["failures"].as_array().into_iter().flatten() {
         let ago = failure["age_ms"].as_u64().map(duration).unwrap_or_default();
         line("failure", format_args!("{ago} ago, {}: {}", word(&failure["kind"]), word(&failure["reason"])));
@@ -184,6 +201,19 @@ mod tests {
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_pool_says_what_its_sessions_used() {
+        let mut shown = shown();
+        shown["usage"] = json!({
+            "sessions": 7, "alive": 2, "allocated_ms": 7_380_000, "busy_ms": 61_000, "executions": 99, "cpu_us": 1_500_000,
+            "memory_byte_s": 5_u64 << 30,
+        });
+        let text = pool(&shown);
+        let line =
+            "used        7 sessions (2 alive) for 2 h 3 min, busy 1 min 1 s; 99 executions, 1.5 s of CPU time, 5 GiB s of memory";
+        assert!(text.lines().any(|shown| shown == line), "{text}");
     }
 
     #[test]
