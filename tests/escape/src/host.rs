@@ -165,8 +165,9 @@ impl Footprint {
                 // Out of its cgroup, but with a uid of ours: worse.
                 None => uid_of(*pid).is_some_and(|uid| UIDS.contains(&uid)),
             };
-            // Sandboxes that wait for a job run our own executable.
-            ours && fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|meta| (meta.dev(), meta.ino()) != self.executable)
+            // Sandboxes that wait for a job run our own executable, or a child of a warm interpreter.
+            let foreign = || fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|meta| (meta.dev(), meta.ino()) != self.executable);
+            ours && foreign() && !waits_for_a_job(*pid)
         };
         pids().into_iter().filter(is_program).filter_map(Program::of).collect()
     }
@@ -283,6 +284,30 @@ fn children(of: u32) -> Vec<u32> {
 fn pids() -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Whether a process is a warm interpreter's child that no job has been given to: the child of a sandbox's init, it has two
+/// sockets beside its first three descriptors, and reads from one of them. With a job it has none of them any more.
+fn waits_for_a_job(pid: u32) -> bool {
+    let parent = status_field(pid, "PPid:").and_then(|parent| parent.parse().ok());
+    if !parent.is_some_and(|parent: u32| name_of(parent) == "greenroom-init") {
+        return false;
+    }
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let above: BTreeMap<u32, bool> = descriptors
+        .filter_map(|entry| {
+            let number = entry.file_name().to_str()?.parse().ok()?;
+            let target = fs::read_link(entry.path()).ok()?;
+            Some((number, target.to_string_lossy().starts_with("socket:")))
+        })
+        .filter(|(number, _)| *number > 2)
+        .collect();
+    // "0 0x4 0x7f…": the number of read(2), and its first argument (proc(5), /proc/pid/syscall).
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let mut words = call.split_whitespace();
+    let reads = words.next() == Some("0");
+    let from = words.next().and_then(|word| u32::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    above.len() == 2 && above.values().all(|is_socket| *is_socket) && reads && from.is_some_and(|from| above.contains_key(&from))
 }
 
 fn instance_of(pid: u32) -> Option<String> {
