@@ -243,12 +243,21 @@ for (const [name, fd] of [['stdout', 1], ['stderr', 2]]) {
   const stream = new Output(fd);
   Object.defineProperty(process, name, { configurable: true, enumerable: true, get: () => stream });
 }
-process.argv.length = 1;
+const modules = process.argv.splice(1).slice(1);
 Object.defineProperties(globalThis, {
   require: { value: createRequire(path.join(process.cwd(), 'cell')), writable: true, configurable: true },
   module: { value: { exports: {} }, writable: true, configurable: true },
   exports: { get: () => globalThis.module.exports, configurable: true },
 });
+// Modules to have before it is ready; where one cannot be had, it never is.
+for (const name of modules) {
+  try {
+    globalThis.require(name);
+  } catch (error) {
+    tell(error);
+    process.reallyExit(1);
+  }
+}
 
 const socket = new net.Socket({ fd: 3, readable: true, writable: true });
 const send = (message) => socket.write(`${stringify(message)}\n`);

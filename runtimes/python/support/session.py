@@ -10,7 +10,7 @@ It speaks newline-delimited JSON over one connected stream socket (descriptor 3 
 there is no such value. `error` is `{"name","message","traceback"}`. What a cell prints goes to descriptors 1 and 2, and is there
 before the answer is. SIGINT interrupts the cell that runs, and nothing else.
 
-Importing this has no effects: a warm interpreter imports it, forks, and calls `main(socket)` in the child.
+Its arguments are modules to import before it is ready. Importing this has no effects: a warm interpreter imports it, forks, and calls `main(socket)` in the child.
 """
 
 import builtins
@@ -72,9 +72,13 @@ class _Full(Exception):
     """The text is longer than what is sent."""
 
 
-def main(fd):
-    """Serves the session behind the socket `fd` until its other end closes, and then ends the process."""
-    _Kernel(fd).serve()
+def main(fd, modules=()):
+    """Serves the session behind the socket `fd` until its other end closes, and then ends the process. The modules are imported before
+    it is ready; where one cannot be, it never is."""
+    kernel = _Kernel(fd)
+    for name in modules:
+        __import__(name)
+    kernel.serve()
 
 
 def _invoke(function, *arguments):
@@ -1050,4 +1054,4 @@ _COLLECTIONS = {
 
 
 if __name__ == "__main__":
-    main(3)
+    main(3, sys.argv[1:])

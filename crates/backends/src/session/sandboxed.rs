@@ -23,7 +23,7 @@ const LAST_WORDS_CHARS: usize = 2000;
 /// The program inside a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionProgram {
-    /// Program and arguments; `argv[0]` is a path.
+    /// Program and arguments; `argv[0]` is a path. The modules that the pool wants imported are put behind.
     pub argv: Vec<String>,
     /// The whole environment.
     pub env: Vec<(String, String)>,
@@ -58,7 +58,11 @@ impl Backend for LocalSessions {
             output_bytes: None,
             ..spec.limits.of_execution()
         };
-        let program = (self.find)(spec.kind, &limits).map_err(CreateError::new)?;
+        let mut program = (self.find)(spec.kind, &limits).map_err(CreateError::new)?;
+        // The shell's has nothing to import.
+        if spec.kind != PoolKind::Shell {
+            program.argv.extend(spec.warm.iter().cloned());
+        }
         let warm = (spec.kind == PoolKind::PythonLts).then(|| "python".to_owned());
         let open = OpenSpec { argv: program.argv, env: program.env, limits, disk: spec.limits.disk, files: Vec::new(), warm };
         let sandbox = self.local.open(open).await.map_err(|error| CreateError::because("the sandbox", error))?;

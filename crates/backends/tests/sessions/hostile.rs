@@ -209,6 +209,11 @@ pub async fn a_program_that_does_not_start_says_why(sessions: Sessions) -> Teste
     let missing = LocalSessions::new(local.clone(), |_, _| Err("python is not installed".into()));
     let error = missing.create(&spec(PythonLts)).await.err().ok_or("it was made")?;
     assert_eq!(error.chain(), "python is not installed");
+    let mut warm = spec(PythonLts);
+    warm.warm = vec!["nonsense_module".into()];
+    let python = LocalSessions::new(local.clone(), super::program);
+    let error = python.create(&warm).await.err().ok_or("it was made")?;
+    assert!(error.chain().contains("No module named 'nonsense_module'"), "{}", error.chain());
     local.shutdown().await;
     Ok(())
 }

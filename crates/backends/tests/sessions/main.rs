@@ -135,6 +135,7 @@ fn main() -> ExitCode {
         a_session_that_is_destroyed_in_a_call_ends_at_once,
         a_program_that_does_not_start_says_why,
         usage_is_counted,
+        a_warm_set_is_imported_before_the_session_is_ready,
         two_sessions_share_nothing,
         an_interrupt_never_meets_the_next_cell,
     ];

@@ -1,7 +1,7 @@
 use greenroom_backends::{CellStatus, CellValue, CodeExecution};
-use greenroom_pool::PoolKind::PythonLts;
+use greenroom_pool::PoolKind::{NodeLts, PythonLts, Shell};
 
-use super::{Sessions, Tested, cell, code, printed, session, shown, value};
+use super::{Sessions, Tested, cell, code, made, printed, session, sh, shown, spec, value};
 
 pub async fn a_python_session_keeps_its_names_and_shows_the_last_expression(sessions: Sessions) -> Tested {
     let python = session(&sessions, PythonLts).await?;
@@ -200,5 +200,21 @@ pub async fn output_and_values_are_cut_at_their_limits(sessions: Sessions) -> Te
     let result = cell(&python, "'\\x00' * 10_000_000").await?;
     let CellValue::Text(text) = result.value else { return Err("no text".into()) };
     assert!(result.truncated && text.len() <= 1 << 20);
+    Ok(())
+}
+
+pub async fn a_warm_set_is_imported_before_the_session_is_ready(sessions: Sessions) -> Tested {
+    let warm = |kind, names: &[&str]| {
+        let mut spec = spec(kind);
+        spec.warm = names.iter().map(|name| (*name).to_owned()).collect();
+        spec
+    };
+    let python = made(&sessions, &warm(PythonLts, &["decimal", "xml.dom"])).await?;
+    let looks = "import sys; 'decimal' in sys.modules, 'xml.dom' in sys.modules, 'decimal' in globals(), sys.argv";
+    assert_eq!(value(&python, looks).await?, shown("(True, True, False, [''])"));
+    let node = made(&sessions, &warm(NodeLts, &["zlib"])).await?;
+    assert_eq!(value(&node, "process.argv.length").await?, shown("1"));
+    let shell = made(&sessions, &warm(Shell, &["zlib"])).await?;
+    assert_eq!(sh(&shell, "echo $#").await?.stdout, "0\n");
     Ok(())
 }
