@@ -43,7 +43,7 @@ impl Server {
         let mut line = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         if let Some(address) = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next()) {
-            // Nobody reads the log: it must not fill its pipe.
+            // Nobody reads the log, and nothing may depend on that.
             drop(process.stderr.take());
             return Some(Self { process, address: address.to_owned() });
         }
@@ -133,9 +133,9 @@ fn pools_are_made_changed_shown_and_deleted() {
 fn a_session_is_listed_and_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let Some(server) = Server::start(directory.path()) else { return };
-    let target = "/subscriptions/s/resourceGroups/g/sessionPools/default/code/execute?api-version=2024-02-02-preview&identifier=who%20%26%20what";
+    let target = "/subscriptions/s/resourceGroups/g/sessionPools/default/code/execute?api-version=2024-02-02-preview&identifier=who%26what%231";
     let (status, answer) = server.http("POST", target, &json!({"properties": {"code": "40 + 2"}}));
-    if status != 200 {
+    if status == 500 || status == 503 {
         // Without Python there is no session to look at.
         assert_ne!(std::env::var("GREENROOM_MUST_WORK").as_deref(), Ok("1"), "{answer}");
         eprintln!("skipped: {answer}");
@@ -143,12 +143,12 @@ fn a_session_is_listed_and_stopped() {
     }
     assert_eq!(answer["properties"]["result"], 42);
     let sessions = server.json(&["sessions", "-n", "default"]);
-    assert_eq!((&sessions[0]["identifier"], &sessions[0]["state"]), (&json!("who & what"), &json!("idle")));
-    server.json(&["stop", "-n", "default", "--identifier", "who & what"]);
+    assert_eq!((&sessions[0]["identifier"], &sessions[0]["state"]), (&json!("who&what#1"), &json!("idle")));
+    server.json(&["stop", "-n", "default", "--identifier", "who&what#1"]);
     assert!(
         server
-            .failure(&["stop", "-n", "default", "-i", "who & what"])
-            .ends_with("there is no session \"who & what\" in pool \"default\"")
+            .failure(&["stop", "-n", "default", "-i", "who&what#1"])
+            .ends_with("there is no session \"who&what#1\" in pool \"default\"")
     );
     server.end(Signal::TERM);
 }

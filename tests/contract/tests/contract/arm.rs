@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 crate::rows!(
     a_pool_is_made_polled_changed_listed_and_removed,
     a_python_pool_is_shown_as_the_service_shows_it,
+    a_pool_of_every_kind_gets_a_session_that_answers,
     the_version_chooses_the_shape_of_the_life_cycle,
     what_the_service_refuses_is_refused_with_its_codes,
     what_this_server_has_not_is_refused_and_said_so,
@@ -139,6 +140,34 @@ fn a_python_pool_is_shown_as_the_service_shows_it(server: &Server) {
     assert_eq!(shown["properties"], expected);
     assert_eq!(shown["identity"], json!({"type": "None"}));
     remove(server, "arm-golden");
+}
+
+fn a_pool_of_every_kind_gets_a_session_that_answers(server: &Server) {
+    for (kind, language, body, pointer, expected) in [
+        ("PythonLTS", "python", json!({"code": "6 * 7"}), "/result/executionResult", json!(42)),
+        ("NodeLTS", "javascript", json!({"code": "6 * 7"}), "/result/executionResult", json!(42)),
+        ("Shell", "bash", json!({"shellCommand": "echo $((6 * 7))"}), "/result/stdout", json!("42\n")),
+    ] {
+        let name = format!("arm-{}", kind.to_lowercase());
+        if !crate::has(server, language) {
+            continue;
+        }
+        let mut document = python();
+        document["properties"]["containerType"] = kind.into();
+        let shown = make(server, &name, &document);
+        assert_eq!(shown["properties"]["containerType"], kind);
+        let endpoint = shown["properties"]["poolManagementEndpoint"].as_str().expect("an endpoint");
+        let target = endpoint.strip_prefix(&format!("http://{}", server.host())).expect("an address of the server");
+        let executed = send(
+            server,
+            "POST",
+            &format!("{target}/executions?api-version=2025-10-02-preview&identifier=of-every-kind"),
+            Some(&body),
+        );
+        assert_eq!(executed.status, 200, "{kind}: {}", executed.text());
+        assert_eq!(executed.json().pointer(pointer), Some(&expected), "{kind}: {}", executed.text());
+        remove(server, &name);
+    }
 }
 
 fn the_version_chooses_the_shape_of_the_life_cycle(server: &Server) {
