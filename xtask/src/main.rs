@@ -3,6 +3,7 @@
 
 mod bench;
 mod debian;
+mod e2e;
 mod step;
 mod tidy;
 
@@ -18,6 +19,8 @@ cargo xtask up [--listen ADDR:PORT] [--data-dir DIR] [--no-serve]
 cargo xtask test        install what the tests need, and run all of them
 cargo xtask ci          tidy, formatting, lints, tests: what CI runs
 cargo xtask tidy        the rules that no compiler checks
+cargo xtask e2e [WORD…]
+                        published clients, from PyPI, against the real binary; words choose some of them
 cargo xtask bench [--quick] [WORD…]
                         measure against bare processes and bubblewrap; writes bench/RESULTS.md,
                         unless words choose some of the work
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         Some("test") => test(),
         Some("ci") => ci(),
         Some("tidy") => tidy::tidy(),
+        Some("e2e") => e2e::e2e(&arguments[1..]),
         Some("bench") => bench::bench(&arguments[1..]),
         _ => {
             eprint!("{USAGE}");
