@@ -4,17 +4,20 @@
 //! request: with a line break, or a pipelined request, it stops reading, and the job of a client that is gone would run on.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use futures_util::FutureExt;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
 };
 
 /// How often it is looked. Seldom: it is for those whom hyper does not notice at once.
@@ -22,16 +25,20 @@ const EVERY: Duration = Duration::from_millis(500);
 
 /// A connection.
 #[derive(Debug)]
-pub(crate) struct Connection(Arc<TcpStream>);
+pub(crate) struct Connection {
+    read: Arc<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+}
 
 /// Who is at its other end.
 #[derive(Debug)]
-pub(crate) struct Peer(Arc<TcpStream>);
+pub(crate) struct Peer(Arc<OwnedReadHalf>);
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream) -> (Self, Peer) {
-        let stream = Arc::new(stream);
-        (Self(Arc::clone(&stream)), Peer(stream))
+        let (read, write) = stream.into_split();
+        let read = Arc::new(read);
+        (Self { read: Arc::clone(&read), write }, Peer(read))
     }
 }
 
@@ -40,25 +47,22 @@ impl Peer {
     pub(crate) async fn gone(&self) {
         loop {
             tokio::time::sleep(EVERY).await;
-            if self.is_gone() {
+            // What the kernel has told already, reading nothing: what has come is hyper's.
+            if let Some(Ok(known)) = self.0.ready(Interest::READABLE).now_or_never()
+                && known.is_read_closed()
+            {
                 return;
             }
         }
-    }
-
-    fn is_gone(&self) -> bool {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // Reading nothing: what has come is hyper's.
-        let mut fds = [PollFd::new(&self.0, PollFlags::RDHUP)];
-        poll(&mut fds, Some(&now)).is_ok_and(|found| found > 0)
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let stream: &TcpStream = (*self.read).as_ref();
         loop {
-            ready!(self.0.poll_read_ready(context))?;
-            match self.0.try_read(buffer.initialize_unfilled()) {
+            ready!(stream.poll_read_ready(context))?;
+            match stream.try_read(buffer.initialize_unfilled()) {
                 Ok(read) => {
                     buffer.advance(read);
                     return Poll::Ready(Ok(()));
@@ -71,36 +75,23 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(context))?;
-            match self.0.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
-        }
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.write).poll_write(context, bytes)
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, pieces: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(context))?;
-            match self.0.try_write_vectored(pieces) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
-        }
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.write).poll_write_vectored(context, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.write.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.write).poll_flush(context)
     }
 
-    /// Half closed, the client can still send what nobody will read.
-    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(rustix::net::shutdown(&self.0, rustix::net::Shutdown::Write).map_err(io::Error::from))
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.write).poll_shutdown(context)
     }
 }
