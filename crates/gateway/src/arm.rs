@@ -88,8 +88,8 @@ async fn admit(gateway: &Inner, call: &Call, parts: &Parts) -> Result<Option<Adm
         Call::PutPool(id) if !gateway.control.has(&id.name) => (Permission::Manage, Target::Server),
         call => match call.pool() {
             Some(id) => (Permission::Manage, Target::Pool(&id.name)),
-            None if call.action().is_some() => (Permission::Manage, Target::SomePool),
-            None => (Permission::Execute, Target::SomePool),
+            // Also what belongs to no pool (`az` lists subscriptions first): its tokens are for the resource manager, and run no code.
+            None => (Permission::Manage, Target::SomePool),
         },
     };
     gateway.guard.check(&parts.headers, permission, target).await.map(Some)

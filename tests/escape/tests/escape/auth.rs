@@ -359,40 +359,98 @@ fn token_in_url_logs(_: &Suite) -> Result<()> {
     })
 }
 
+/// A route, the permission that it takes, and a body.
+type Route = (&'static str, String, &'static str);
+
+/// Routes of Piston's and our own: of the server, and no pool's.
+fn server_routes() -> Vec<Route> {
+    let routes = [
+        ("POST", "/api/v2/execute", "execute"),
+        ("GET", "/api/v2/runtimes", "execute"),
+        ("GET", "/api/v2/packages", "execute"),
+        ("POST", "/api/v2/packages", "manage"),
+        ("DELETE", "/api/v2/packages", "manage"),
+        ("POST", "/API/V2/PISTON/EXECUTE/", "execute"),
+        ("GET", "/metrics", "manage"),
+    ];
+    routes.map(|(method, target, permission)| (method, target.to_owned(), permission)).to_vec()
+}
+
+/// Every operation of both planes, on a pool that there is not: who may gets as far as hearing that.
+fn pool_routes(pool: &str) -> Vec<Route> {
+    let group = "/subscriptions/67726565-6e72-4f6f-ad00-000000000009/resourceGroups/g";
+    let query = "api-version=2024-02-02-preview&identifier=someone-else";
+    let data = [
+        ("POST", "code/execute"),
+        ("POST", "python/execute"),
+        ("POST", "executions"),
+        ("GET", "executions/67726565-6e72-4f6f-ad00-00000000000a"),
+        ("POST", "files/upload"),
+        ("POST", "files"),
+        ("GET", "files"),
+        ("GET", "files/content/secret.txt"),
+        ("GET", "files/secret.txt/content"),
+        ("GET", "files/secret.txt"),
+        ("DELETE", "files/secret.txt"),
+        ("GET", "session"),
+        ("DELETE", "session"),
+        ("GET", "listSessions"),
+        ("GET", "metadata"),
+        ("POST", ".management/stopSession"),
+        ("POST", ".management/getSession"),
+        ("POST", ".management/listSessions"),
+    ];
+    let data = data.map(|(method, path)| (method, format!("{group}/sessionPools/{pool}/{path}?{query}"), "execute"));
+    let control = ["GET", "PATCH", "DELETE"];
+    let arm = format!("{group}/providers/Microsoft.App/sessionPools/{pool}?api-version=2025-07-01");
+    let control = control.map(|method| (method, arm.clone(), "manage"));
+    [&data[..], &control[..]].concat()
+}
+
 fn scope_idor(_: &Suite) -> Result<()> {
     let (issuer, signer) = (Issuer::start()?, Signer::elliptic("good")?);
     issuer.publish_keys(&[&signer]);
     trusting(&issuer, &[], |server| {
         let of = |sub: &str| signer.sign(&issuer.claims_with(&json!({ "sub": sub })));
-        let routes: [(&str, &str, &str); 7] = [
-            ("POST", "/api/v2/execute", "execute"),
-            ("GET", "/api/v2/runtimes", "execute"),
-            ("GET", "/api/v2/packages", "execute"),
-            ("POST", "/api/v2/packages", "manage"),
-            ("DELETE", "/api/v2/packages", "manage"),
-            ("POST", "/API/V2/PISTON/EXECUTE/", "execute"),
-            ("GET", "/metrics", "manage"),
-        ];
-        for (method, target, permission) in routes {
-            for (sub, may) in
-                [("tester", permission == "execute"), ("manager", permission == "manage"), ("elsewhere", false), ("nobody", false)]
-            {
-                // What a proxy of somebody's might say of the caller is anybody's word.
-                let request = Request::new(method, target)
-                    .header("Authorization", &format!("Bearer {}", of(sub)?))
-                    .header("X-Tenant", "tester")
-                    .header("X-Forwarded-User", "tester")
-                    .header("X-MS-CLIENT-PRINCIPAL-ID", "tester")
-                    .header("X-Forwarded-For", "127.0.0.1");
-                let body = json!({"language": "no such", "version": "*", "files": [{"content": ""}]});
-                let request = if method == "GET" { request } else { request.json(&body) };
-                let response = server.send(&request)?;
+        let send = |(method, target, _): &Route, token: Option<&str>| {
+            // What a proxy of somebody's might say of the caller is anybody's word.
+            let mut request = Request::new(method, target)
+                .header("X-Tenant", "tester")
+                .header("X-Forwarded-User", "tester")
+                .header("X-MS-CLIENT-PRINCIPAL-ID", "tester")
+                .header("X-Forwarded-For", "127.0.0.1");
+            if let Some(token) = token {
+                request = request.header("Authorization", &format!("Bearer {token}"));
+            }
+            let body = json!({"language": "no such", "version": "*", "files": [{"content": ""}]});
+            server.send(&if *method == "GET" { request } else { request.json(&body) })
+        };
+        let here = [server_routes(), pool_routes("here")].concat();
+        let elsewhere = pool_routes("elsewhere");
+        for (route, in_elsewhere) in here.iter().map(|route| (route, false)).chain(elsewhere.iter().map(|route| (route, true))) {
+            let (method, target, permission) = route;
+            for (sub, may) in [
+                ("tester", *permission == "execute"),
+                ("manager", *permission == "manage"),
+                ("elsewhere", in_elsewhere && *permission == "execute"),
+                ("nobody", false),
+            ] {
+                let response = send(route, Some(&of(sub)?))?;
                 let let_in = response.status != 401 && response.status != 403;
                 let expected = if may { let_in } else { response.status == 403 };
                 check(expected, format!("{sub}: {method} {target} was answered {} {}", response.status, response.text()))?;
             }
-            let response = server.send(&Request::new(method, target).json(&json!({})))?;
+            let response = send(route, None)?;
             check(response.status == 401, format!("nobody: {method} {target} was answered {}", response.status))?;
+            // A token for the resource manager manages, and runs no code.
+            let arm = issuer.claims_with(
+                &json!({"sub": if *permission == "manage" { "manager" } else { "tester" }, "aud": "https://management.azure.com/"}),
+            );
+            let status = send(route, Some(&signer.sign(&arm)?))?.status;
+            check(
+                (status == 401) == (*permission == "execute"),
+                format!("a token for management: {method} {target} was answered {status}"),
+            )?;
         }
         for open in ["/healthz", "/readyz"] {
             check(
