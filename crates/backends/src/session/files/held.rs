@@ -55,8 +55,7 @@ impl Holder {
 
     pub(super) fn close(&self) {
         let closed = self.open().take();
-        // Closing may take a while: not under the lock.
-        drop(closed);
+        close_elsewhere(closed);
     }
 }
 
@@ -70,7 +69,15 @@ impl<T> Held<T> {
 impl<T> Drop for Held<T> {
     fn drop(&mut self) {
         let value = self.holder.open().as_mut().and_then(|open| open.held.remove(&self.number));
-        drop(value);
+        close_elsewhere(value);
+    }
+}
+
+/// To close the last descriptor of a large file without a name is to free its memory, which takes its time.
+fn close_elsewhere(closed: impl Send + 'static) {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(closed))),
+        Err(_no_runtime) => drop(closed),
     }
 }
 
