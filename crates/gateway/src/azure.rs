@@ -31,7 +31,7 @@ use axum::{
     response::Response,
 };
 use greenroom_backends::LocalSessions;
-use greenroom_identity::{Permission, Target};
+use greenroom_identity::{Admitted, Permission, Target};
 use greenroom_pool::{Ended, Identifier, Lease, PoolSpec};
 use greenroom_wire::azure::{self, ApiVersion, AzureError, Call, Operation, PoolAddress, Query, Required, Shape};
 use sha2::{Digest, Sha256};
@@ -85,6 +85,8 @@ struct Asked {
     parts: Parts,
     begun: Instant,
     request_id: String,
+    /// Who asks: counted among their requests for as long as something goes on, also behind the answer.
+    _admitted: Option<Admitted>,
 }
 
 impl Asked {
@@ -164,13 +166,14 @@ async fn answer(gateway: &Arc<Inner>, parts: Parts, body: Body, begun: Instant, 
             parts,
             begun,
             request_id: request_id.to_owned(),
+            _admitted: admitted,
         };
         if is_of_a_session(&call.operation) {
             asked.identifier()?;
         }
-        Ok((asked, call.operation, admitted))
+        Ok((asked, call.operation))
     };
-    let (asked, operation, _admitted) = match checked.await {
+    let (asked, operation) = match checked.await {
         Ok(checked) => checked,
         Err(refused) => {
             // Read on without being kept: closed at once, the connection would be reset under the answer.

@@ -30,6 +30,7 @@ pub const ROWS: &[Coded] = &[
     ("files::result-name-newline-ctrl", name_with_control_characters),
     ("files::result-perm-000", without_permissions),
     ("files::upload-into-symlink-dir", upload_through_a_link),
+    ("api::file-op-during-run", during_a_run),
 ];
 
 /// Where the pool that is there by default answers.
@@ -226,5 +227,42 @@ fn upload_through_a_link(suite: &Suite) -> Result<()> {
         check(session.content("y")?.body == b"in place", "not what was uploaded")?;
         let other = session.python("print(os.listdir('/tmp/other'), os.path.islink('y'))")?;
         check(other == "[] False\n", other)
+    })
+}
+
+/// The program writes while its files are listed, fetched and written: each answer is one that a file at rest would have, or says
+/// that the file was changed. Nothing waits for the program, and the program for nothing.
+fn during_a_run(suite: &Suite) -> Result<()> {
+    in_session(suite, |session| {
+        let code = "import os\nopen('begun', 'w').close()\nn = 0\nwhile not os.path.exists('stop'):\n    n += 1\n    \
+                    open('out', 'w').write(str(n) * 1000)\n    open(f'f{n % 50}', 'w').close()\nprint('stopped')";
+        let body = json!({ "executionType": "Asynchronous", "code": code });
+        let begun = session.send("POST", "/executions", Some(&body))?;
+        ensure!(begun.status == 200, "{} {}", begun.status, begun.text());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while session.content("begun")?.status != 200 {
+            ensure!(Instant::now() < deadline, "it did not begin");
+        }
+        for round in 0..100 {
+            let asked = Instant::now();
+            check(!session.names()?.is_empty(), "nothing is listed".to_owned())?;
+            // Cut short under its reader, it breaks the connection off.
+            if let Ok(content) = session.content("out") {
+                check(matches!(content.status, 200 | 404 | 503), format!("{} {}", content.status, content.text()))?;
+            }
+            let written = session.upload("", &format!("up{round}"), "x")?;
+            check(written.status == 200, format!("{} {}", written.status, written.text()))?;
+            check(asked.elapsed() < SOON * 3, format!("round {round} took {:?}", asked.elapsed()))?;
+        }
+        session.upload("", "stop", "")?;
+        let id = begun.json()["id"].as_str().context("no id")?.to_owned();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let now = session.send("GET", &format!("/executions/{id}"), None)?.json();
+            if now["status"] != "Running" {
+                return check(now["result"]["stdout"] == "stopped\n", now.to_string());
+            }
+            ensure!(Instant::now() < deadline, "it goes on: {now}");
+        }
     })
 }

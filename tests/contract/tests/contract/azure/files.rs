@@ -1,4 +1,4 @@
-use greenroom_contract::{Request, Server};
+use greenroom_contract::{Connection, Request, Server};
 use serde_json::{Value, json};
 
 use super::{FIRST_NEW, LATEST, MULTIPART, OLD, POOL, SESSIONS, Session, keys, multipart, refused, until};
@@ -16,6 +16,7 @@ crate::rows!(
     what_is_no_regular_file_is_not_read,
     names_that_programs_chose_cannot_write_headers,
     files_can_be_seen_while_a_cell_runs,
+    a_slow_upload_holds_up_nobody,
     an_upload_without_a_file_is_refused,
     an_upload_of_more_than_128_mb_is_refused,
     what_does_not_fit_into_the_session_is_refused,
@@ -222,6 +223,18 @@ fn files_can_be_seen_while_a_cell_runs(server: &Server) {
         (execution["status"] != "Running").then_some(execution)
     });
     assert_eq!(done["result"]["executionResult"], "'stopped'", "{done}");
+}
+
+fn a_slow_upload_holds_up_nobody(server: &Server) {
+    let session = Session::new(server, "slow");
+    let mut connection = Connection::open(server.host()).unwrap_or_else(|error| panic!("{error:#}"));
+    // Announced, and never sent.
+    let request =
+        Request::new("POST", &session.target("/files", LATEST)).header("Content-Type", MULTIPART).header("Content-Length", "1000");
+    connection.begin(&request).unwrap_or_else(|error| panic!("{error:#}"));
+    assert_eq!(session.value("6*7"), 42);
+    assert_eq!(session.upload("/files", LATEST, "quick.txt", b"x").status, 200);
+    drop(connection);
 }
 
 fn an_upload_without_a_file_is_refused(server: &Server) {
