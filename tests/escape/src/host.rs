@@ -290,7 +290,7 @@ fn pids() -> Vec<u32> {
 /// sockets beside its first three descriptors, and reads from one of them. With a job it has none of them any more.
 fn waits_for_a_job(pid: u32) -> bool {
     let parent = status_field(pid, "PPid:").and_then(|parent| parent.parse().ok());
-    if !parent.is_some_and(|parent: u32| name_of(parent) == "greenroom-init") {
+    if parent.is_none_or(|parent: u32| name_of(parent) != "greenroom-init") {
         return false;
     }
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();

@@ -191,6 +191,42 @@ async fn a_second_server_is_refused_and_a_command_beside_it_is_not() {
     Store::open(directory.path()).unwrap();
 }
 
+/// As on a full disk: SQLite gives the same error where its file may have no more pages.
+async fn fill(store: &Store, is_full: bool) {
+    let most = if is_full { 1 } else { 1_000_000 };
+    store
+        .ask(move |connection| {
+            let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            connection.pragma_update_and_check(None, "max_page_count", pages.max(most), |row| row.get::<_, i64>(0)).map(drop)
+        })
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_that_damages_nothing_and_goes_when_there_is_room() {
+    let directory = tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    store.put_pool(&PoolSpec::new("before")).await.unwrap();
+    fill(&store, true).await;
+    let large = "x".repeat(1 << 20);
+    let error = store.put_document("test", "large", &large).await.unwrap_err();
+    let StoreError::Sql(cause) = &error else { panic!("{error:?}") };
+    assert_eq!(cause.sqlite_error_code(), Some(rusqlite::ErrorCode::DiskFull), "{error}");
+    assert_eq!(error.blame(), greenroom_core::Blame::Backend);
+    // Usage goes to the log instead; nobody is held up.
+    for _ in 0..1000 {
+        store.begin_usage(start("before", &large[..200], unix_ms()));
+    }
+    assert_eq!(store.pools().await.unwrap().len(), 1, "what is there can be read");
+    fill(&store, false).await;
+    store.put_document("test", "large", &large).await.unwrap();
+    drop(store);
+    let connection = Connection::open(directory.path().join(FILE)).unwrap();
+    let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}
+
 #[tokio::test]
 async fn only_its_owner_reads_the_files() {
     let directory = tempdir().unwrap();

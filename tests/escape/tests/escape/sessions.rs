@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use greenroom_contract::{Request, Response};
 use greenroom_escape::within;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
 pub const ROWS: &[Coded] = &[
     ("cross-session::session-id-guess", guess),
     ("operations::daemon-kill9-midrun::sessions", kill_with_sessions),
+    ("operations::daemon-kill9-midrun::runner-with-sessions", kill_runner_with_sessions),
     ("operations::pool-exhausted", exhausted),
     ("api::delete-mid-run", delete_in_a_call),
     ("api::id-injection", strange_identifiers),
@@ -152,6 +154,43 @@ fn kill_with_sessions(_: &Suite) -> Result<()> {
     }
     let new = execute(server.host(), "nobody-before", "1")?;
     ensure!(new.header(ENDED).is_none(), "told of a session that never was: {:?}", new.header(ENDED));
+    let after = footprint(&server)?;
+    server.stop()?;
+    after.is_gone()
+}
+
+/// `kill -9` of the runner: the sessions are lost, and said to be; the pool fills again by itself.
+fn kill_runner_with_sessions(_: &Suite) -> Result<()> {
+    let server = Server::own(&["--set", "pools.default.ready_sessions=2"], &[])?;
+    let (host, names) = (server.host().to_owned(), ["lost-1", "lost-2", "lost-3"]);
+    for name in names {
+        printed(&host, name, "x = 41")?;
+    }
+    let full = footprint(&server)?;
+    let running = client(&host, names[0], "import time; time.sleep(60)");
+    sleep(Duration::from_millis(300));
+    let runner = full.runner().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).context("no runner")?;
+    kill_process(runner, Signal::KILL)?;
+    let answer = running.join().map_err(|_| anyhow!("a client panicked"))??;
+    ensure!(answer.status >= 400 || answer.json()["status"] == "Failed", "it succeeded: {}", answer.text());
+    within(Duration::from_secs(5), || hello(&host, "again"))?;
+    for name in names {
+        let first = within(Duration::from_secs(10), || {
+            let first = execute(&host, name, "x")?;
+            is_empty(&first).map(|()| first)
+        })
+        .with_context(|| format!("{name} has no session again"))?;
+        let told = first.header(ENDED).unwrap_or_default();
+        ensure!(told.starts_with("session ended: "), "{name} was told {told:?}");
+    }
+    within(Duration::from_secs(10), || {
+        let ready = metric(&host, "greenroom_pool_sessions{pool=\"default\",state=\"ready\"}")?;
+        if ready == 2 { Ok(()) } else { bail!("{ready} sessions are ready, not 2") }
+    })?;
+    within(Duration::from_secs(5), || {
+        let left = full.programs_of_then();
+        if left.is_empty() { Ok(()) } else { bail!("programs of the dead runner are left: {left:?}") }
+    })?;
     let after = footprint(&server)?;
     server.stop()?;
     after.is_gone()
