@@ -60,7 +60,7 @@ pub async fn run(loaded: &Loaded, arguments: &RunArguments) -> anyhow::Result<Ex
         run,
         disk: settings.gateway.disk,
     })?;
-    let local = start::local(settings, &catalogue).await?;
+    let local = start::local(&settings.for_once(), &catalogue).await?;
     let ended = tokio::select! {
         ended = execute(&local, job, arguments.json) => ended,
         // Dropping the job kills it.

@@ -82,7 +82,7 @@ async fn test(settings: &Settings, catalogue: &Catalogue, names: &[String], base
             failed += 1;
         }
     }
-    let local = start::local(settings, catalogue).await?;
+    let local = start::local(&settings.for_once(), catalogue).await?;
     let mut said = Ok(());
     for runtime in &chosen {
         let (state, how) = match self_test(settings, &local, runtime).await {

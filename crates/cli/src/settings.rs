@@ -332,6 +332,11 @@ impl Settings {
         Self { require: Some(Profile::Restricted), ..self.clone() }
     }
 
+    /// The same for a command that ends with its programs: what it warmed up would be ready when nobody needs it any more.
+    pub fn for_once(&self) -> Self {
+        Self { warm: false, standbys: 0, ..self.clone() }
+    }
+
     /// What `auto` was decided to be, by setting.
     pub fn decided(&self, key: &str) -> Option<String> {
         Some(match key {
