@@ -60,6 +60,8 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::SETGID);
 /// The stack of programs (worker.rs), which the kernel leaves room for when the interpreter starts.
 const STACK_BYTES: u64 = 256 << 20;
+/// Room for a program's command where the kernel shows it; of more it shows a page at most.
+const TITLE_BYTES: usize = 4000;
 /// A zygote that ended sooner than this after its start is not replaced at once.
 const MIN_LIFE: Duration = Duration::from_secs(1);
 /// oom_score_adj cannot be set where there is no /proc: a zygote has the runner's, its children set their own.
@@ -183,7 +185,7 @@ fn prepare(line: &Line, filter: &[libc::sock_filter]) -> io::Result<Command> {
         env.push(("GREENROOM_WARM".to_owned(), config.modules.join(" ")));
     }
     // The script's name is never looked at: a program's own takes its place.
-    Command::new(&[config.program.clone(), "main".to_owned()], &env)
+    Command::new(&[config.program.clone(), "main".repeat(TITLE_BYTES / 4)], &env)
 }
 
 /// Lets the processes that this one execs keep what zygotes need; before the bounding set is emptied (capabilities(7)).

@@ -125,6 +125,10 @@ unsafe extern "C" {
     pub fn PyErr_ExceptionMatches(exception: Object) -> c_int;
     pub fn PyErr_Occurred() -> Object;
     pub fn PyErr_Print();
+    pub fn PyErr_Restore(kind: Object, value: Object, trace: Object);
+    pub fn PyObject_IsTrue(object: Object) -> c_int;
+    pub fn PyDict_Copy(dict: Object) -> Object;
+    pub fn Py_FinalizeEx() -> c_int;
     pub fn Py_DecRef(object: Object);
     pub static PyExc_KeyboardInterrupt: Object;
     pub static PyExc_SystemExit: Object;

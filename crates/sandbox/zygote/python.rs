@@ -19,7 +19,7 @@ use core::{
 };
 
 use foreign::*;
-use run::run;
+use run::{run, show_title};
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
@@ -52,6 +52,8 @@ static mut FILTER_LEN: usize = 0;
 /// `PyConfig` grows from version to version; 3.13's takes half a kilobyte.
 static mut CONFIG: [u64; 1024] = [0; 1024];
 static mut CONTROL: [u64; 16] = [0; 16];
+/// Where the kernel reads what the process is called.
+static mut TITLE: *mut [c_char] = ptr::slice_from_raw_parts_mut(null_mut(), 0);
 
 /// Preloaded, this is found before the C library's, and gives the program another `main`.
 ///
@@ -85,6 +87,10 @@ extern "C" fn main(argc: c_int, argv: *mut *mut c_char, _envp: *mut *mut c_char)
             return say(c"the filter cannot be read\n");
         }
         FILTER_LEN = read as usize / 8;
+        // The arguments stand one after the other; a long one makes the room.
+        let last = *argv.add(argc as usize - 1);
+        let end = last.add(CStr::from_ptr(last).count_bytes() + 1);
+        TITLE = ptr::slice_from_raw_parts_mut(*argv, end.offset_from(*argv) as usize);
         close(FILTER);
         let config = addr_of_mut!(CONFIG).cast();
         PyConfig_InitPythonConfig(config);
@@ -108,6 +114,7 @@ extern "C" fn main(argc: c_int, argv: *mut *mut c_char, _envp: *mut *mut c_char)
             return say(c"the interpreter cannot be warmed up\n");
         }
         Py_DecRef(prepared);
+        show_title(c"greenroom: warm python");
         serve(shim)
     }
 }
@@ -118,7 +125,7 @@ fn say(what: &CStr) -> c_int {
     1
 }
 
-/// The shim's names. It is a module of nobody: programs do not see it.
+/// The shim's names. It is a module of nobody: programs do not see it, nor does it see what they make of the builtins.
 unsafe fn load_shim() -> Object {
     unsafe {
         let file = fopen(SHIM.as_ptr(), c"rb".as_ptr());
@@ -126,7 +133,7 @@ unsafe fn load_shim() -> Object {
             return null_mut();
         }
         let names = PyDict_New();
-        PyDict_SetItemString(names, c"__builtins__".as_ptr(), PyEval_GetBuiltins());
+        PyDict_SetItemString(names, c"__builtins__".as_ptr(), PyDict_Copy(PyEval_GetBuiltins()));
         let ran = PyRun_FileExFlags(file, SHIM.as_ptr(), PY_FILE_INPUT, names, names, 1, null_mut());
         if ran.is_null() { null_mut() } else { names }
     }

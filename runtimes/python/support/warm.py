@@ -8,6 +8,8 @@ import atexit
 import gc
 import os
 import sys
+import _thread
+import _weakref
 
 # Imported before any program asks: what programs use most, is cheap to have, and holds nothing that two children must not share.
 # Not: ssl, hashlib and whatever else loads OpenSSL, threading with its main thread, random number generators of one's own.
@@ -22,13 +24,15 @@ _SAMPLES = (
 )
 
 _head = None
-_known = frozenset()
+_early = frozenset()
+_streams = ()
 
 
 def prepare():
     # A pid as small as a child's would make libraries believe that nothing was forked.
     if os.getpid() < 64:
         sys.exit("the zygote's pid is too small; another will do")
+    fresh = set(sys.modules)
     for name in _COMMON + os.environ.pop("GREENROOM_WARM", "").split():
         try:
             __import__(name)
@@ -48,10 +52,20 @@ def prepare():
     sys.stdout, sys.stderr = kept
     sys.modules["linecache"].clearcache()
     _kernel()
-    global _known
-    _known = frozenset(sys.modules)
+    global _early, _streams
+    found = ("built-in", "frozen")
+    _early = frozenset(
+        name.partition(".")[0]
+        for name, module in sys.modules.items()
+        if name not in fresh and getattr(getattr(module, "__spec__", None), "origin", "built-in") not in found
+    )
+    _streams = sys.stdout, sys.stderr
     gc.collect()
     gc.freeze()
+    # The program's names are the collector's business again: most programs' are part of a cycle.
+    old = sys.modules["__main__"]
+    main = sys.modules["__main__"] = type(sys)("__main__")
+    main.__dict__.update(old.__dict__)
 
 
 def _kernel():
@@ -117,9 +131,9 @@ def _receive(fd, length):
 
 
 def _write(fd, path, length, mode):
-    if "/" in path:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     try:
+        if "/" in path:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             while length:
@@ -141,7 +155,12 @@ _refusal = None
 
 
 def _quoted(path):
-    return '"%s"' % path.replace("\\", "\\\\").replace('"', '\\"')
+    """As Rust's `{:?}` shows it."""
+    from unicodedata import category
+
+    short = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
+    plain = lambda c: c.isprintable() and category(c) not in ("Mn", "Me")
+    return '"%s"' % "".join(short.get(c) or (c if plain(c) else "\\u{%x}" % ord(c)) for c in path)
 
 
 def begin():
@@ -154,15 +173,14 @@ def begin():
         os.environ.clear()
         os.environ.update(env)
     sys.orig_argv[:] = argv
-    if _session is not None and argv[1:] == [_session.__file__]:
-        sys.argv[:] = argv[1:]
-        return _serve_session
     sys.argv[:] = argv[1:]
-    path = os.path.abspath(argv[1])
-    if not os.path.exists(path):
-        os.write(2, ("%s: can't open file %r: [Errno 2] No such file or directory\n" % (argv[0], path)).encode())
-        sys.exit(2)
-    sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
+    if _session is not None and argv[1:] == [_session.__file__]:
+        return _serve_session
+    path = os.path.join(os.getcwd(), argv[1])
+    place = os.path.dirname(os.path.realpath(path))
+    if _is_for_a_fresh_one(path, place):
+        os.execve(argv[0], argv, env)
+    sys.path.insert(0, place)
     main = sys.modules["__main__"].__dict__
     main["__file__"] = path
     main["__cached__"] = None
@@ -170,77 +188,92 @@ def begin():
     return path
 
 
+def _is_for_a_fresh_one(path, place):
+    """Whether only a fresh interpreter does right: where there is no script but an archive, a directory, bytecode or nothing, and
+    where files beside it have the names of modules that are imported here already (the student's `random.py`)."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            begin = file.read(2)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - (1 << 16) - 22))
+            if path.endswith(".pyc") or begin[:2] == _MAGIC or b"PK\5\6" in file.read():
+                return True
+        beside = (name.partition(".") for name in os.listdir(place))
+        return any(name in _early and (not dot or kind.endswith(("py", "pyc", "so"))) for name, dot, kind in beside)
+    except OSError:
+        return True
+
+
+_MAGIC = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER[:2]
+
+
+def title():
+    """The command, as it stands in /proc/self/cmdline."""
+    return " ".join(_head[0])
+
+
 def _serve_session():
     _session.main(3)
 
 
 def exit_code(error):
-    """What a process that ends by this SystemExit ends with."""
+    """What a process that ends by this SystemExit ends with; `None` where there is something to be said as well."""
     code = error.code
     if code is None:
         return 0
     if isinstance(code, int):
         # As the interpreter converts it.
         return (code & 0xFFFFFFFF) if -(1 << 63) <= code < 1 << 63 else 255
-    try:
-        print(code, file=sys.stderr)
-    except Exception:
-        pass
-    return 1
+    return None
 
 
 def finish():
-    """Ends what the program has begun, in the order in which the interpreter does: 0, or 1 where its output could not be written."""
-    threading = sys.modules.get("threading")
-    if threading is not None:
-        try:
-            threading._shutdown()
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-    atexit._run_exitfuncs()
-    failed = _flush()
-    main = sys.modules["__main__"]
-    own = [module for name, module in list(sys.modules.items()) if name not in _known and isinstance(module, type(sys))]
-    names = main.__dict__
-    if own or any(not _is_plain(value) for name, value in names.items() if name not in _MAIN):
-        for module in own:
-            sys.modules.pop(module.__name__, None)
-        for module in [main] + own[::-1]:
-            _clear(module.__dict__)
-        own = module = None
-        gc.collect()
-        failed |= _flush()
-    return failed
+    """Ends what the program has begun: whether that was all, and nothing would come of it that the interpreter ended as well.
+
+    An interpreter's end takes down what the zygote has built up, page by page. Where nobody would notice, it is left to the kernel.
+    An exception says no, too.
+    """
+    global _streams
+    # They write what they have when they die: nobody else may hold them then.
+    streams, _streams = _streams, None
+    if _thread._count() or (sys.stdout, sys.stderr) != streams:
+        return False
+    _run_exitfuncs()
+    if _thread._count() or _matters(_get_objects()):
+        return False
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return True
 
 
-_MAIN = frozenset("__name__ __doc__ __package__ __loader__ __spec__ __annotations__ __builtins__ __file__ __cached__".split())
+# What of a program can change is taken before there is one.
+_run_exitfuncs, _get_objects = atexit._run_exitfuncs, gc.get_objects
+_mro, _names, _flags = (type.__dict__[name].__get__ for name in ("__mro__", "__dict__", "__flags__"))
+_generator, _reference = type(_ for _ in ()), _weakref.ref
+_files = frozenset(type(file) for file in (sys.stdout, sys.stdout.buffer, sys.stdout.buffer.raw, sys.stdin.buffer))
+_HAVE_GC = 1 << 14
 
 
-def _is_plain(value):
-    """Whether nothing happens when it dies."""
-    return type(value) in (int, float, str, bytes, bool, type(None), type(sys), type(len), type(_flush))
+def _matters(objects):
+    """Whether something happens when one of these dies: all that was made after the fork, and that the collector knows."""
+    watched = {kind for kind in set(map(type, objects)) if _is_watched(kind)}
+    return bool(watched) and any(_would_act(thing) for thing in objects if type(thing) in watched)
 
 
-def _clear(names):
-    """As a module's names are cleared at the interpreter's end: those that begin with an underscore first."""
-    for first in (True, False):
-        for name in list(names):
-            if name != "__builtins__" and (name[:1] == "_" and name[1:2] != "_") is first:
-                names[name] = None
+def _is_watched(kind):
+    return _reference in _mro(kind) or type in _mro(kind) or _has_del(kind)
 
 
-def _flush():
-    failed = 0
-    for stream in (sys.stdout, sys.stderr):
-        if stream is None or getattr(stream, "closed", False):
-            continue
-        try:
-            stream.flush()
-        except BaseException as error:
-            if stream is sys.stdout:
-                failed = 1
-                try:
-                    sys.stderr.write("Exception ignored in: %r\n%s: %s\n" % (stream, type(error).__name__, error))
-                except Exception:
-                    pass
-    return failed
+def _has_del(kind):
+    return any("__del__" in _names(base) for base in _mro(kind))
+
+
+def _would_act(thing):
+    kind = type(thing)
+    if kind is _generator:
+        return thing.gi_frame is not None
+    if kind in _files:
+        return not thing.closed
+    if _reference in _mro(kind):
+        return _reference.__callback__.__get__(thing) is not None
+    # The collector does not know the objects of a class that has room for nothing.
+    return _has_del(kind) or _has_del(thing) and not _flags(thing) & _HAVE_GC
