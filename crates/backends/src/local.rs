@@ -132,6 +132,8 @@ pub struct Finished {
     pub outcome: Outcome,
     /// How long each hop took.
     pub timings: Timings,
+    /// Whether its program came from a warm interpreter that was forked.
+    pub forked: bool,
 }
 
 /// Time spent in each hop behind admission, microseconds, summed over the stages.
@@ -347,10 +349,11 @@ impl Inner {
                 timings.count(&end);
                 outcomes.push(end.outcome);
             }
-            return Ok(Finished { outcome: Outcome { stages: outcomes }, timings });
+            return Ok(Finished { outcome: Outcome { stages: outcomes }, timings, forked: false });
         }
         let kind = job.stages.get(first).map_or(Kind::Program, |stage| self.kind_of(stage.warm.as_deref(), &stage.argv));
         let mut lease = self.slots.lease(job.disk, kind).await?;
+        let forked = matches!(lease.kind(), Some(Kind::Zygote(_)));
         timings.lease_us += monotonic_us() - begun;
         for (index, spec) in job.stages.iter().enumerate().skip(first) {
             let files = if index == first { found.as_ref() } else { &[] };
@@ -384,7 +387,7 @@ impl Inner {
             };
             timings.lease_us += monotonic_us() - begun;
         }
-        Ok(Finished { outcome: Outcome { stages: outcomes }, timings })
+        Ok(Finished { outcome: Outcome { stages: outcomes }, timings, forked })
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) async fn execute(gateway: &Inner, subject: &Subject, body: Value, beg
         () = gateway.cut.cancelled() => return Err(Denied::Draining { retry_after_s: 1 }.into()),
     };
     drop(place);
-    let Finished { outcome, timings } = finished.inspect_err(|error| gateway.metrics.failure(error.blame()))?;
+    let Finished { outcome, timings, .. } = finished.inspect_err(|error| gateway.metrics.failure(error.blame()))?;
     settle(gateway, &runtime, &outcome, &mut hops, timings);
     let answer = ExecuteResponse::new(runtime.language(), runtime.version(), &outcome);
     let mut response = reply::json(StatusCode::OK, &answer);

@@ -175,6 +175,10 @@ impl Lease {
         Self { slots: Arc::clone(slots), prepared: Some(prepared), ended: false, staying: None }
     }
 
+    pub(super) fn kind(&self) -> Option<Kind> {
+        self.prepared.as_ref().map(|prepared| prepared.kind)
+    }
+
     /// The slot, and the pipes of its sandbox: for one stage only.
     pub(super) fn open(&mut self) -> Result<(&SlotConnection, Ends), ExecError> {
         let prepared = self.prepared.as_mut().ok_or(ExecError::RunnerLost)?;

@@ -121,7 +121,11 @@ fn main() -> ExitCode {
         a_child_has_nothing_of_the_zygotes_rights_or_descriptors,
         nothing_that_a_child_does_reaches_the_next,
         limits_hold_for_a_child,
-        cold_and_warm_cannot_be_told_apart,
+        cold_and_warm_cannot_be_told_apart_1,
+        cold_and_warm_cannot_be_told_apart_2,
+        cold_and_warm_cannot_be_told_apart_3,
+        cold_and_warm_cannot_be_told_apart_4,
+        whatever_the_files_are_cold_and_warm_do_the_same,
         when_the_zygote_dies_programs_start_cold_until_the_next_is_there,
     ];
     let trials = tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
