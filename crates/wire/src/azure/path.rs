@@ -167,6 +167,7 @@ fn file(method: &str, names: &[&str]) -> Result<Operation, AzureError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const BASE: &str = "/subscriptions/s-1/resourceGroups/rg/sessionPools/pool";
 
@@ -247,5 +248,16 @@ mod tests {
             assert_eq!(below("POST", path), Err(AzureError::NotFound), "{path}");
         }
         assert!(matches!(below("GET", "/files/%zz"), Err(AzureError::Encoding(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_can_be_read(method in "(GET|POST|DELETE|[A-Z]{0,4})", path in "(/|[a-z%.0-9]{0,4}|files|content|sessionPools|executions){0,20}") {
+            for path in [path.clone(), format!("{BASE}{path}")] {
+                if let Ok(Some(call)) = Call::parse(&method, &path) {
+                    prop_assert!(!call.operation.label().is_empty() && call.pool.path().is_ascii());
+                }
+            }
+        }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 use serde_json::json;
 
 fn parse(shape: Shape, body: &Value) -> Result<ExecuteRequest, AzureError> {
@@ -107,4 +108,19 @@ fn what_is_no_json_object_is_refused() {
         ExecuteRequest::parse(b"\xef\xbb\xbf{\"code\":\"1\"}", Shape::New, PoolType::CodeInterpreter, &ApiVersion::latest());
     assert!(marked.is_ok());
     assert!(is_validation(parse(Shape::New, &json!({"code": ["1"]}))));
+}
+
+proptest! {
+    #[test]
+    fn any_body_is_read_or_refused_with_400(body in proptest::collection::vec(any::<u8>(), 0..60), field in "(code|properties|timeoutInSeconds|shellCommand|execCommandAndArgs|stdin)", value in "(1|-1|\"x\"|\\[\\]|\\{\\}|null|true|1e9)") {
+        let some = format!("{{\"code\":\"1\",\"{field}\":{value}}}").into_bytes();
+        for body in [body, some] {
+            for pool in [PoolType::CodeInterpreter, PoolType::Shell] {
+                match ExecuteRequest::parse(&body, Shape::New, pool, &ApiVersion::latest()) {
+                    Ok(request) => prop_assert!(request.timeout_s.is_none_or(|seconds| (1..=MAX_TIMEOUT_S).contains(&seconds))),
+                    Err(error) => prop_assert_eq!(error.status(), 400),
+                }
+            }
+        }
+    }
 }

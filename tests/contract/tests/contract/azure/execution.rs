@@ -23,6 +23,7 @@ crate::rows!(
     a_client_that_goes_away_interrupts_its_cell_and_keeps_the_session,
     bases_with_slashes_and_other_case_work,
     a_session_that_ends_itself_is_told,
+    memory_that_runs_out_is_a_failure_and_no_http_error,
 );
 
 fn the_old_shape_is_wrapped_and_has_the_value_under_both_names(server: &Server) {
@@ -309,4 +310,14 @@ fn a_session_that_ends_itself_is_told(server: &Server) {
     assert_eq!((&answer["result"]["stderr"], &answer["result"]["executionResult"]), (&json!(format!("{told}\n")), &json!("False")));
     let response = session.post("/executions", SESSIONS, &json!({"code": "1"}));
     assert_eq!((response.header("x-greenroom-session-ended"), &response.json()["result"]["stderr"]), (None, &json!("")));
+}
+
+fn memory_that_runs_out_is_a_failure_and_no_http_error(server: &Server) {
+    let session = Session::new(server, "memory");
+    let answer = session.run("x = bytearray(2 << 30)\nx[::4096] = b'1' * len(x[::4096])");
+    assert_eq!(answer["status"], "Failed", "{answer}");
+    let stderr = answer["result"]["stderr"].as_str().unwrap_or_default();
+    // Where memory is not counted, the interpreter is refused it.
+    assert!(stderr.contains("Execution aborted") || stderr.contains("MemoryError"), "{stderr}");
+    assert_eq!(session.run("1")["status"], "Succeeded");
 }
