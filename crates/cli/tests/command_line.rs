@@ -235,7 +235,8 @@ fn a_server_that_cannot_start_says_why_and_what_to_do() {
     let place = Place::new(&[("file", "")]);
     for (arguments, says) in [
         // An address for documentation (RFC 5737), which is no machine's.
-        (&["--listen", "192.0.2.1:2000"][..], "no such address"),
+        (&["--listen", "192.0.2.1:2000", "--set", "identity.mode=keys"][..], "no such address"),
+        (&["--listen", "192.0.2.1:2000"], "everybody could run programs here"),
         (&["--listen", "127.0.0.1:0", "--data-dir", "file"], "the data directory file cannot be made or written"),
         (&["--listen", "127.0.0.1:0", "--data-dir", "/proc/none"], "--set data_dir=DIR"),
         (&["--require-isolation", "most"], "isolation.require is \"most\": expected auto, full, rootless or restricted"),
