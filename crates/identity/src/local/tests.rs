@@ -65,3 +65,23 @@ fn what_it_publishes_has_no_private_half() {
     assert!(local.jwks()["keys"][0].get("d").is_none());
     assert_eq!(local.discovery()["issuer"], "http://127.0.0.1:2000/identity");
 }
+
+#[tokio::test]
+async fn an_issuer_speaks_for_its_own_tenant_only() {
+    let (_directory, local) = made();
+    let token = local.mint(SESSION_AUDIENCES[0], None, NOW).unwrap().access_token;
+    for (tenant, expected) in [(LOCAL_TENANT, Ok(())), ("another", Err(Refusal::from(TokenRefusal::Tenant)))] {
+        let bound = Issuer::own(local.name(), tenant, jwk::read(local.jwks().to_string().as_bytes()).unwrap());
+        let checked = check_token(&token, &[bound], &Audiences::default(), Permission::Execute, NOW).await.map(|_| ());
+        assert_eq!(checked, expected, "{tenant}");
+    }
+}
+
+#[test]
+fn a_tenant_of_entra_has_two_issuers_each_with_its_keys() {
+    let tenant = "11111111-2222-3333-4444-555555555555";
+    let both = Issuer::entra(tenant, crate::KeyTimes::default()).unwrap();
+    let names = both.each_ref().map(Issuer::name);
+    assert_eq!(names, [format!("https://sts.windows.net/{tenant}/"), format!("https://login.microsoftonline.com/{tenant}/v2.0")]);
+    assert!(both.iter().all(|issuer| issuer.realm() == tenant));
+}
