@@ -38,8 +38,12 @@ struct Server {
 impl Server {
     /// `None`: none can be had here, which has been said.
     fn start(data: &Path) -> Option<Self> {
+        Self::start_with(data, &[])
+    }
+
+    fn start_with(data: &Path, arguments: &[&str]) -> Option<Self> {
         let mut command = command(&["serve", "--listen", "127.0.0.1:0", "--set", "pools.default.ready_sessions=0", "--data-dir"]);
-        let mut process = command.arg(data).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut process = command.arg(data).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         if let Some(address) = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next()) {
@@ -76,12 +80,18 @@ impl Server {
 
     /// Status and body. The host is not the server's: addresses in answers do not depend on its port then.
     fn http(&self, method: &str, target: &str, body: &Value) -> (u16, Value) {
+        self.http_as("", method, target, body)
+    }
+
+    /// With a key, unless it is empty.
+    fn http_as(&self, key: &str, method: &str, target: &str, body: &Value) -> (u16, Value) {
         let mut connection = TcpStream::connect(&self.address).unwrap();
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let length = body.len();
+        let key = if key.is_empty() { String::new() } else { format!("x-api-key: {key}\r\n") };
         write!(
             connection,
-            "{method} {target} HTTP/1.1\r\nHost: greenroom\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            "{method} {target} HTTP/1.1\r\nHost: greenroom\r\nConnection: close\r\n{key}Content-Length: {length}\r\n\r\n{body}"
         )
         .unwrap();
         let mut answer = String::new();
@@ -191,6 +201,48 @@ fn what_a_client_of_azure_made_is_the_same_after_kill_9() {
     let has = |text: &str| stored.windows(text.len()).any(|window| window == text.as_bytes());
     assert!(has("East US") && !has("s3cr3t"));
     second.end(Signal::TERM);
+}
+
+#[test]
+fn the_control_plane_is_open_to_those_who_manage_and_shows_each_what_is_his() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = |arguments: &[&str]| {
+        let mut command = command(&[&["keys", "create", "--name"], arguments].concat());
+        let output = command.arg("--data-dir").arg(directory.path()).output().unwrap();
+        let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        printed.split_whitespace().find(|word| word.starts_with("gr_")).unwrap_or_else(|| panic!("{printed}")).to_owned()
+    };
+    let (everything, one) = (key(&["all", "--scope", "manage"]), key(&["one", "--scope", "manage", "--pool", "mine"]));
+    let runs = key(&["runs", "--scope", "execute"]);
+    let Some(server) = Server::start_with(directory.path(), &["--set", "identity.mode=keys"]) else { return };
+    let group = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.App/sessionPools";
+    let code = |answer: (u16, Value)| (answer.0, answer.1["error"]["code"].as_str().unwrap_or_default().to_owned());
+    let body = json!({"location": "eastus", "properties": {"scaleConfiguration": {"readySessionInstances": 0}}});
+    let mine = format!("{group}/mine");
+
+    assert_eq!(code(server.http("GET", &mine, &Value::Null)), (401, "AuthenticationFailed".to_owned()));
+    assert_eq!(code(server.http_as(&runs, "PUT", &mine, &body)), (403, "AuthorizationFailed".to_owned()));
+    assert_eq!(code(server.http_as(&one, "PUT", &mine, &body)), (403, "AuthorizationFailed".to_owned()), "making pools is for all");
+    let (status, made) = server.http_as(&everything, "PUT", &mine, &body);
+    assert_eq!((status, &made["systemData"]["createdBy"]), (201, &json!("all")), "{made}");
+    let tags = json!({"tags": {"a": "b"}});
+    assert_eq!(server.http_as(&one, "PATCH", &mine, &tags).0, 200);
+    assert_eq!(code(server.http_as(&one, "PATCH", &format!("{group}/default"), &tags)), (403, "AuthorizationFailed".to_owned()));
+    assert_eq!(code(server.http_as(&runs, "GET", &mine, &Value::Null)), (403, "AuthorizationFailed".to_owned()));
+    let names = |key: &str| {
+        let (_, listed) = server.http_as(key, "GET", group, &Value::Null);
+        listed["value"].as_array().unwrap().iter().map(|pool| pool["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((names(&everything), names(&one)), (vec!["default".to_owned(), "mine".to_owned()], vec!["mine".to_owned()]));
+
+    assert_eq!(server.http_as(&runs, "GET", "/subscriptions", &Value::Null).0, 200, "whoever is known may log in");
+    assert_eq!(server.http("GET", "/subscriptions", &Value::Null).0, 401);
+    assert_eq!(server.http("GET", "/metadata/endpoints", &Value::Null).0, 200);
+
+    assert!(server.failure(&["list"]).contains("give a key with --key or GREENROOM_KEY"));
+    assert!(server.failure(&["show", "-n", "default", "--key", &one]).contains("you may not manage here"));
+    assert_eq!(server.json(&["list", "--key", &one]).as_array().unwrap().len(), 1);
+    server.end(Signal::TERM);
 }
 
 #[test]

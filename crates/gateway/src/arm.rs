@@ -81,18 +81,18 @@ async fn called(gateway: &Inner, call: Call, parts: &Parts, body: Body) -> Respo
 
 /// Who may see and change what. `None`: whoever asks may.
 async fn admit(gateway: &Inner, call: &Call, parts: &Parts) -> Result<Option<Admitted>, Refusal> {
-    let (permission, target) = match call {
+    let target = match call {
         // `az` asks for it before it has a token.
         Call::CloudMetadata => return Ok(None),
         // A pool that is not there yet is the server's matter.
-        Call::PutPool(id) if !gateway.control.has(&id.name) => (Permission::Manage, Target::Server),
-        call => match call.pool() {
-            Some(id) => (Permission::Manage, Target::Pool(&id.name)),
-            // Also what belongs to no pool (`az` lists subscriptions first): its tokens are for the resource manager, and run no code.
-            None => (Permission::Manage, Target::SomePool),
-        },
+        Call::PutPool(id) if !gateway.control.has(&id.name) => Target::Server,
+        call => call.pool().map_or(Target::SomePool, |id| Target::Pool(&id.name)),
     };
-    gateway.guard.check(&parts.headers, permission, target).await.map(Some)
+    match gateway.guard.check(&parts.headers, Permission::Manage, target).await {
+        // Who is known may log in, though to no pool.
+        Err(Refusal::Forbidden { .. }) if call.action().is_none() => Ok(None),
+        checked => checked.map(Some),
+    }
 }
 
 impl Caller {
