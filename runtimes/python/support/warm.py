@@ -174,7 +174,7 @@ def begin():
         os.environ.update(env)
     sys.orig_argv[:] = argv
     sys.argv[:] = argv[1:]
-    if _session is not None and argv[1:] == [_session.__file__]:
+    if _session is not None and argv[1:2] == [_session.__file__]:
         return _serve_session
     path = os.path.join(os.getcwd(), argv[1])
     place = os.path.dirname(os.path.realpath(path))
@@ -212,7 +212,8 @@ def title():
 
 
 def _serve_session():
-    _session.main(3)
+    # Behind its name stand the modules that its pool wants.
+    _session.main(3, _head[0][2:])
 
 
 def exit_code(error):
