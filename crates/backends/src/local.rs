@@ -53,7 +53,7 @@ struct Inner {
     /// for another's would wait for ever.
     capacity: Semaphore,
     /// One permit per program that may run at once.
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     /// One permit per sandbox that may stay at once, beside those of jobs.
     staying: Arc<Semaphore>,
     /// What compile stages made.
@@ -232,12 +232,13 @@ impl Local {
         let stock = Stock::new(ready as usize, count, children as usize, shared as usize);
         let slots = Slots::new(stock, config.disk);
         let (takeover, successors) = mpsc::channel(1);
+        let turns = Arc::new(Semaphore::new(at_once));
         let staying = Arc::new(Semaphore::new(config.max_sessions as usize));
         let inner = Arc::new(Inner {
             takeover,
             capacity: Semaphore::new(config.max_sandboxes as usize),
-            turns: Semaphore::new(at_once),
-            standbys: Standbys::new(Arc::clone(&slots), Arc::clone(&staying)),
+            standbys: Standbys::new(Arc::clone(&slots), Arc::clone(&staying), Arc::clone(&turns)),
+            turns,
             staying,
             host,
             zygotes,
@@ -343,9 +344,11 @@ impl Inner {
         let needed = u32::try_from(needed).unwrap_or(2);
         let _capacity = self.capacity.acquire_many(needed).await.map_err(|_| ExecError::ShuttingDown)?;
         let work = Work { job, first, files: &found, keep: key.map(|key| (&self.kept, key)) };
-        if let Some(ends) = self.standbys.run(&work, &self.turns, client.as_deref_mut()).await? {
+        if let Some(ends) = self.standbys.run(&work, client.as_deref_mut()).await? {
             timings.sandbox_us += ends.first().map_or(0, |end| end.exec_at_us.saturating_sub(begun + end.turn_us));
             for end in ends {
+                // Of each stage, the time from its end on is the next one's: only the last one's is there to be counted.
+                timings.settle_us = 0;
                 timings.count(&end);
                 outcomes.push(end.outcome);
             }

@@ -47,6 +47,10 @@ const IDLE: Duration = Duration::from_secs(600);
 const RETRY: Duration = Duration::from_secs(10);
 /// What a standby says when it is warm.
 const WARM: &[u8] = &[1];
+/// The status with which it says that the compile stage is to be done in the ordinary way.
+const UNUSUAL: i32 = 255;
+/// How often a machine that is busy with programs is looked at again.
+const BUSY_POLL: Duration = Duration::from_millis(50);
 /// What lets it go on.
 const GO: &[u8] = b"g";
 /// Jobs with more bytes are done in the ordinary way: starting is a small part of those.
@@ -64,7 +68,8 @@ struct Kind {
 #[derive(Default)]
 struct Shelf {
     ready: VecDeque<Standing>,
-    starting: usize,
+    /// One after the other: warming up is work.
+    starting: bool,
     asked_at: Option<Instant>,
     /// None is started before.
     not_before: Option<Instant>,
@@ -84,6 +89,8 @@ pub(super) struct Standbys {
     slots: Arc<Slots>,
     /// For sandboxes that stay.
     places: Arc<Semaphore>,
+    /// For programs that run.
+    turns: Arc<Semaphore>,
     state: Mutex<State>,
     me: Weak<Self>,
 }
@@ -107,8 +114,8 @@ struct Standing {
 }
 
 impl Standbys {
-    pub(super) fn new(slots: Arc<Slots>, places: Arc<Semaphore>) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self { slots, places, state: Mutex::default(), me: me.clone() })
+    pub(super) fn new(slots: Arc<Slots>, places: Arc<Semaphore>, turns: Arc<Semaphore>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self { slots, places, turns, state: Mutex::default(), me: me.clone() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -139,16 +146,11 @@ impl Standbys {
 
     /// Does a job's stages from number `first` on, with these files, if one stands by for it and nothing is unusual. `None`: nothing
     /// has been done.
-    pub(super) async fn run(
-        &self,
-        work: &Work<'_>,
-        turns: &Semaphore,
-        client: Option<&mut Client>,
-    ) -> Result<Option<Vec<StageEnd>>, ExecError> {
+    pub(super) async fn run(&self, work: &Work<'_>, client: Option<&mut Client>) -> Result<Option<Vec<StageEnd>>, ExecError> {
         let Some((standby, last)) = work.suits() else { return Ok(None) };
         let kind = Kind::of(standby, last, work.job.disk);
         let Some(standing) = self.take(&kind, &last.limits, work.job.disk) else { return Ok(None) };
-        let done = standing.run(work, standby, turns, client).await;
+        let done = standing.run(work, standby, &self.turns, client).await;
         if matches!(done, Ok(Some(_))) {
             self.state().used += 1;
         }
@@ -178,32 +180,42 @@ impl Standbys {
         if shelf.not_before.is_some_and(|at| Instant::now() < at) {
             return;
         }
-        while shelf.ready.len() + shelf.starting < target {
-            shelf.starting += 1;
-            let (me, kind, limits) = (Arc::clone(&me), kind.clone(), *limits);
-            tokio::spawn(async move {
-                let started = me.start(&kind, limits, disk).await;
-                me.started(&kind, generation, started);
-            });
+        if shelf.starting || shelf.ready.len() >= target {
+            return;
         }
+        shelf.starting = true;
+        let (kind, limits) = (kind.clone(), *limits);
+        tokio::spawn(async move {
+            // Programs that somebody waits for come first.
+            while me.turns.available_permits() == 0 {
+                sleep(BUSY_POLL).await;
+            }
+            let started = me.start(&kind, limits, disk).await;
+            if me.started(&kind, generation, started) {
+                me.refill(&kind, &limits, disk);
+            }
+        });
     }
 
-    fn started(&self, kind: &Kind, generation: u64, started: Result<Standing, ExecError>) {
+    /// Puts one that was started with the others. Whether it could be.
+    fn started(&self, kind: &Kind, generation: u64, started: Result<Standing, ExecError>) -> bool {
         let mut state = self.state();
         // Else it is dropped, after the lock.
         let current = state.generation == generation;
         let Some(shelf) = state.shelves.get_mut(kind).filter(|_| current) else {
             drop(state);
-            return drop(started);
+            drop(started);
+            return false;
         };
-        shelf.starting -= 1;
+        shelf.starting = false;
         match started {
             Ok(standing) => shelf.ready.push_back(standing),
             Err(error) => {
                 shelf.not_before = Some(Instant::now() + RETRY);
                 drop(state);
                 // Nothing depends on it but time; a full house, or the end of everything, is no news.
-                return tracing::info!(program = kind.argv.first(), %error, "no process can stand by for now");
+                tracing::info!(program = kind.argv.first(), %error, "no process can stand by for now");
+                return false;
             }
         }
         drop(state);
@@ -214,12 +226,13 @@ impl Standbys {
                 me.forget(&kind);
             }
         });
+        true
     }
 
     /// Ends those of a kind that nobody asks for any more.
     fn forget(&self, kind: &Kind) {
         let mut state = self.state();
-        let unused = |shelf: &Shelf| shelf.starting == 0 && shelf.asked_at.is_none_or(|at| at.elapsed() > IDLE);
+        let unused = |shelf: &Shelf| !shelf.starting && shelf.asked_at.is_none_or(|at| at.elapsed() > IDLE);
         let forgotten = if state.shelves.get(kind).is_some_and(unused) { state.shelves.remove(kind) } else { None };
         drop(state);
         drop(forgotten);
@@ -332,8 +345,8 @@ impl Standing {
                 return Ok(Some(ends));
             }
         }
-        // A compile stage that was told of cannot be taken back.
-        let told = !ends.is_empty();
+        // A compile stage that a client was told of cannot be taken back.
+        let told = !ends.is_empty() && client.is_some();
         let Some(_used) = self.begin(&last.limits).await else {
             return if told { Err(ExecError::RunnerLost) } else { Ok(None) };
         };
@@ -401,6 +414,9 @@ impl Standing {
                 break (status, said.to_vec());
             }
         };
+        if said.0 == UNUSUAL {
+            return None;
+        }
         let used = count(slot).await?;
         let ended_at_us = monotonic_us();
         let (status, mut said) = said;

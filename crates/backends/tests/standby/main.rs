@@ -4,6 +4,7 @@
 //! The test binary is the runner too, started again as `<binary> runner`. Needs namespaces, cgroups and the languages. Where they
 //! cannot be had the tests say so and pass, except with `GREENROOM_MUST_WORK=1`.
 
+mod java;
 mod javascript;
 
 use std::{process::ExitCode, time::Duration};
@@ -159,7 +160,10 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // One runner after the other: a machine with two cores has no more to give.
     arguments.test_threads = Some(1);
-    let trials = vec![Trial::test("javascript_is_the_same_cold_and_warm", || run("javascript", javascript::cases))];
+    let trials = vec![
+        Trial::test("javascript_is_the_same_cold_and_warm", || run("javascript", javascript::cases)),
+        Trial::test("java_is_the_same_cold_and_warm", || run("java", java::cases)),
+    ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

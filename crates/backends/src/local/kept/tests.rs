@@ -180,7 +180,7 @@ fn who_has_most_gives_up_what_it_has_not_used_for_longest() {
     assert_eq!(there(), [0, 1, 4, 5]);
     // The same again takes no further place.
     put(5, "busy");
-    assert_eq!((there(), kept.status().bytes as usize), (vec![0, 1, 4, 5], each * 4));
+    assert_eq!((there(), kept.status().bytes), (vec![0, 1, 4, 5], each as u64 * 4));
     kept.set_budget(each);
     assert_eq!(there().len(), 1);
     kept.set_budget(0);
