@@ -202,6 +202,17 @@ async fn printed(session: &Session, text: &str) -> Result<String, Failed> {
     if result.status == CellStatus::Succeeded { Ok(result.stdout) } else { Err(format!("{text}: {result:?}").into()) }
 }
 
+/// Waits until the session has this file.
+async fn appears(session: &Session, path: &str) -> Tested {
+    for _ in 0..1000 {
+        if session.files().stat(path).await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err(format!("{path} does not appear").into())
+}
+
 fn shown(text: &str) -> CellValue {
     CellValue::Text(text.into())
 }

@@ -1,7 +1,7 @@
 use greenroom_backends::{CellStatus, CellValue, CodeExecution};
 use greenroom_pool::PoolKind::{NodeLts, PythonLts, Shell};
 
-use super::{Sessions, Tested, cell, code, made, printed, session, sh, shown, spec, value};
+use super::{Sessions, Tested, appears, cell, code, made, printed, session, sh, shown, spec, value};
 
 pub async fn a_python_session_keeps_its_names_and_shows_the_last_expression(sessions: Sessions) -> Tested {
     let python = session(&sessions, PythonLts).await?;
@@ -39,13 +39,14 @@ pub async fn output_belongs_to_the_cell_that_wrote_it(sessions: Sessions) -> Tes
     assert_eq!((first.stdout.as_str(), first.stderr.as_str()), ("out\n", "err\n"));
     assert_eq!(printed(&python, "print('no newline', end='')").await?, "no newline");
     // Between two cells: nobody's.
-    value(&python, "e = threading.Event()\nthreading.Thread(target=lambda: (time.sleep(0.1), print('late'), e.set())).start()")
-        .await?;
-    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
-    assert_eq!(printed(&python, "e.wait()").await?, "");
+    let later = "def later():\n    time.sleep(0.1); print('late'); open('printed', 'w')\nthreading.Thread(target=later).start()";
+    value(&python, later).await?;
+    appears(&python, "printed").await?;
+    assert_eq!(printed(&python, "pass").await?, "");
     // A thread that prints while a later cell runs prints into that one.
-    value(&python, "e.clear()\nthreading.Thread(target=lambda: (time.sleep(0.2), print('late'), e.set())).start()").await?;
-    assert_eq!(printed(&python, "e.wait()").await?, "late\n");
+    let waits = "go = threading.Event()\nt = threading.Thread(target=lambda: (go.wait(), print('late')))\nt.start()";
+    value(&python, waits).await?;
+    assert_eq!(printed(&python, "go.set(); t.join()").await?, "late\n");
     // Of subprocesses, and of large prints, too.
     assert_eq!(printed(&python, "import subprocess; _ = subprocess.run(['echo', 'sub'])").await?, "sub\n");
     assert_eq!(printed(&python, "print('x' * 300_000)").await?.len(), 300_001);
@@ -113,7 +114,7 @@ pub async fn an_interrupt_ends_the_cell_and_keeps_the_session(sessions: Sessions
     ] {
         let result = python.execute(CodeExecution { timeout_ms: Some(400), ..code(text) }).await?;
         assert_eq!((result.status, result.stdout.as_str(), result.ended), (CellStatus::TimedOut, "x\n", None), "{text}");
-        assert!((400_000..2_000_000).contains(&result.duration_us), "{text}: {} us", result.duration_us);
+        assert!((400_000..10_000_000).contains(&result.duration_us), "{text}: {} us", result.duration_us);
         assert_eq!(result.error.ok_or("no error")?.name, "KeyboardInterrupt", "{text}");
         assert_eq!(value(&python, "kept").await?, shown("1"), "{text}");
     }
