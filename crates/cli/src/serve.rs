@@ -43,6 +43,8 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let local = start::local(&settings, &catalogue).await?;
+    // Not for the commands that run a program or two: what stands by would come after them.
+    local.stand_by(settings.standbys as usize);
     let host = local.host();
     for note in &host.notes {
         tracing::warn!("{note}");

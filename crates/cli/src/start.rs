@@ -50,7 +50,6 @@ pub async fn local(settings: &Settings, catalogue: &Catalogue) -> anyhow::Result
     }
     let local = Local::start(settings.sandbox(catalogue), settings.gateway.max_concurrent).await?;
     local.keep(usize::try_from(settings.cache_bytes).unwrap_or(usize::MAX));
-    local.stand_by(settings.standbys as usize);
     Ok(local)
 }
 
