@@ -186,7 +186,8 @@ impl Runner {
         };
         if profile == Profile::Full {
             let lines = config.zygotes.iter().map(zygote::Line::new).collect::<io::Result<_>>();
-            shared.zygotes = take(Step::Fork, || lines).map_err(failed)?;
+            // No crash point: that of this step is where a slot asks for a child.
+            shared.zygotes = lines.map_err(|source| failed(Failure { step: Step::Fork, source }))?;
         }
         if let Err(failure) = enclose(config, &mut shared, &mut report) {
             if let Some(instance) = instance {

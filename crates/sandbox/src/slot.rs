@@ -310,7 +310,7 @@ impl Slot {
             cgroups: &cgroups,
         };
         let line = self.shared.zygotes.get(zygote as usize).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-        line.ask(&birth).map_err(failed)?;
+        take(Step::Fork, || line.ask(&birth))?;
         let (born, fds) = await_status(status, Some(FORK_TIMEOUT), |message| matches!(message, Status::Born(_)))?;
         let Status::Born(pid) = born else { return Err(failed(io::ErrorKind::InvalidData.into())) };
         // Init waits for it: the program is its child by now.

@@ -24,6 +24,7 @@ mod server;
 mod sessions;
 mod subjects;
 mod suite;
+mod zygote;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -55,6 +56,7 @@ fn main() -> Result<ExitCode> {
         operations::ROWS,
         crash::ROWS,
         sessions::ROWS,
+        zygote::ROWS,
     ]
     .concat();
     let complete = coverage::of(&groups, &coded.iter().map(|(row, _)| *row).collect::<Vec<_>>(), &Languages::read()?);
