@@ -233,7 +233,8 @@ print(u.MAGIC_NUMBER.hex() + '00' * 12 + marshal.dumps(code).hex(), b.getvalue()
     let made: Vec<Vec<u8>> = made.split_whitespace().map(from_hex).collect();
     let [bytecode, archive] = made.as_slice() else { return Err(format!("{} files", made.len()).into()) };
     let tell = "import sys; print(sys.argv, sys.path[0], __file__); 1 / 0".as_bytes();
-    let large = vec![b'x'; 40 << 20];
+    let disk = usize::try_from(crate::DISK.bytes)?;
+    let large = vec![b'x'; disk + (8 << 20)];
     let files: &[&[(&str, &[u8])]] = &[
         &[("main.py", bytecode)],
         &[("main.pyc", bytecode)],
@@ -252,7 +253,7 @@ print(u.MAGIC_NUMBER.hex() + '00' * 12 + marshal.dumps(code).hex(), b.getvalue()
         &[("main.py", b"if 1:\r\n  print('''a\r\nb'''.encode())\r\n")],
         &[("main.py", b"")],
         &[("main.py", b"print(1)"), ("o\u{301}\"\\\n\t'.txt", &large)],
-        &[("main.py", b"print(1)"), ("large", &large[..DISK_BYTES]), ("new/directory/file", b"x")],
+        &[("main.py", b"print(1)"), ("large", &large[..disk]), ("new/directory/file", b"x")],
     ];
     for files in files {
         let (cold, warm) = (run_files(&local, files, false, "").await?, surely_warm(|| run_files(&local, files, true, "")).await?);
@@ -260,9 +261,6 @@ print(u.MAGIC_NUMBER.hex() + '00' * 12 + marshal.dumps(code).hex(), b.getvalue()
     }
     Ok(())
 }
-
-/// The tests' disk is as large as this.
-const DISK_BYTES: usize = crate::DISK.bytes as usize;
 
 fn from_hex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).filter_map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()).collect()
