@@ -230,10 +230,13 @@ impl Slot {
         let Cloned::Parent { pid, pidfd: init_fd } = cloned? else { sys::exit_now(1) };
         let init = Pid::from_raw(pid).ok_or_else(|| Failure { step: Step::CloneInit, source: rustix::io::Errno::SRCH.into() })?;
         let born = match prepare.zygote {
-            None => await_birth(&status),
+            None => {
+                // While we have the inner end, too, the end of an init that dies without a word cannot be seen.
+                drop((status_inside, worker));
+                await_birth(&status)
+            }
             Some(number) => self.await_fork(number, prepare, uid, (&status, &status_inside), &worker, &init_fd),
         };
-        drop((status_inside, worker));
         let mut fds = match born {
             Ok(fds) => fds.into_iter(),
             Err(failure) => {
@@ -292,7 +295,7 @@ impl Slot {
         init: &OwnedFd,
     ) -> Result<Vec<OwnedFd>, Failure> {
         let failed = |source| Failure { step: Step::Fork, source };
-        let mut mounted = await_status(status, None, |message| matches!(message, Status::Mounted))?.1.into_iter();
+        let mut mounted = await_status(status, init, None, |message| matches!(message, Status::Mounted))?.1.into_iter();
         let mut next = || mounted.next().ok_or_else(|| failed(io::ErrorKind::UnexpectedEof.into()));
         let (directory, mount_namespace) = (next()?, next()?);
         let cgroups = self.cgroup.as_ref().map(SlotCgroup::procs).transpose().map_err(failed)?.unwrap_or_default();
@@ -311,28 +314,32 @@ impl Slot {
         };
         let line = self.shared.zygotes.get(zygote as usize).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         take(Step::Fork, || line.ask(&birth))?;
-        let (born, fds) = await_status(status, Some(FORK_TIMEOUT), |message| matches!(message, Status::Born(_)))?;
+        let (born, fds) = await_status(status, init, Some(FORK_TIMEOUT), |message| matches!(message, Status::Born(_)))?;
         let Status::Born(pid) = born else { return Err(failed(io::ErrorKind::InvalidData.into())) };
         // Init waits for it: the program is its child by now.
         rustix::io::write(status, &pid.to_le_bytes()).map_err(|error| failed(error.into()))?;
-        await_status(status, None, |message| matches!(message, Status::Ready))?;
+        await_status(status, init, None, |message| matches!(message, Status::Ready))?;
         Ok(fds.into_iter().chain([directory, mount_namespace]).collect())
     }
 }
 
-/// Waits for one message, and takes any failure for the answer.
+/// Waits for one message, and takes any failure for the answer. The socket's other end is open in more places than init:
+/// its death is seen by its own descriptor.
 fn await_status(
     status: &OwnedFd,
+    init: &OwnedFd,
     timeout: Option<Duration>,
     wanted: impl Fn(&Status) -> bool,
 ) -> Result<(Status, Vec<OwnedFd>), Failure> {
     let failed = |source| Failure { step: Step::Fork, source };
-    if let Some(timeout) = timeout {
-        let timeout = Timespec::try_from(timeout).map_err(|error| failed(io::Error::other(error)))?;
-        let polled = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(status, PollFlags::IN)], Some(&timeout)));
-        if polled.map_err(|error| failed(error.into()))? == 0 {
-            return Err(failed(rustix::io::Errno::TIMEDOUT.into()));
-        }
+    let timeout = timeout.map(Timespec::try_from).transpose().map_err(|error| failed(io::Error::other(error)))?;
+    let mut fds = [PollFd::new(status, PollFlags::IN), PollFd::new(init, PollFlags::IN)];
+    let polled = rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()));
+    if polled.map_err(|error| failed(error.into()))? == 0 {
+        return Err(failed(rustix::io::Errno::TIMEDOUT.into()));
+    }
+    if fds[0].revents().is_empty() {
+        return Err(failed(io::ErrorKind::UnexpectedEof.into()));
     }
     match receive::<Status>(status).map_err(failed)? {
         Some((Status::Failed(step, errno), _)) => Err(Failure { step, source: io::Error::from_raw_os_error(errno) }),
