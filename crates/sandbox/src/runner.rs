@@ -71,6 +71,8 @@ fn run() -> io::Result<()> {
     for signal in IGNORED_SIGNALS {
         sys::ignore_signal(signal)?;
     }
+    // Programs begin with an ordinary priority in whichever way they are made, whatever the server's is.
+    priority(0)?;
     // Sandboxes must not inherit a terminal.
     match rustix::process::setsid() {
         Ok(_) | Err(rustix::io::Errno::PERM) => {}
@@ -389,8 +391,12 @@ fn enclose(config: &SandboxConfig, shared: &mut Shared, report: &mut HostReport)
 /// second too late that their time is up. What it makes has an ordinary priority again.
 fn go_first() -> io::Result<()> {
     sys::reset_priority_on_fork()?;
-    match setpriority_process(None, -20) {
-        // Without the right to it (CAP_SYS_NICE) limits are kept all the same, if not as promptly.
+    priority(-20)
+}
+
+/// A nice value. Without the right to it (CAP_SYS_NICE) things stay as they are: limits are kept all the same, if not as promptly.
+fn priority(nice: i32) -> io::Result<()> {
+    match setpriority_process(None, nice) {
         Ok(()) | Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => Ok(()),
         Err(error) => Err(error.into()),
     }
