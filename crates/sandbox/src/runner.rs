@@ -246,14 +246,16 @@ impl Runner {
             let mut fds = vec![PollFd::new(control, PollFlags::IN)];
             fds.extend(self.slots.iter().map(|slot| PollFd::new(&slot.pidfd, PollFlags::IN)));
             fds.extend(self.zygotes.iter().map(|zygote| PollFd::new(&zygote.pidfd, PollFlags::IN)));
+            fds.extend(self.shared.zygotes.iter().map(|line| PollFd::new(line.complaints(), PollFlags::IN)));
             match poll(&mut fds, None) {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,
             };
             let over: Vec<bool> = fds[1..].iter().map(|fd| !fd.revents().is_empty()).collect();
             let (slots, zygotes) = over.split_at(self.slots.len());
-            let ended = |over: &[bool]| (0..over.len()).filter(|&i| over[i]).collect::<Vec<usize>>();
-            let (ended, ended_zygotes) = (ended(slots), ended(zygotes));
+            let (zygotes, complaints) = zygotes.split_at(self.zygotes.len());
+            let which = |over: &[bool]| (0..over.len()).filter(|&i| over[i]).collect::<Vec<usize>>();
+            let (ended, ended_zygotes, silent) = (which(slots), which(zygotes), which(complaints));
             if !fds[0].revents().is_empty() && !self.obey(control)? {
                 return Ok(());
             }
@@ -264,6 +266,9 @@ impl Runner {
                 waitpid(Some(self.zygotes[index].pid), WaitOptions::empty())?;
                 let next = Zygote::start(&self.shared.zygotes[index], &self.shared.filter, Some(&self.zygotes[index]))?;
                 self.zygotes[index] = next;
+            }
+            for index in silent {
+                self.zygotes[index].answer_for(&self.shared.zygotes[index])?;
             }
         }
     }

@@ -78,9 +78,6 @@ const CPU_RESOLUTION_US: u64 = 1_000;
 /// kernel); the runner replaces it.
 const REAP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a zygote may take for a child: it may have to start first.
-const FORK_TIMEOUT: Duration = Duration::from_secs(5);
-
 const NAMESPACES: u64 =
     (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP) as u64;
 
@@ -314,7 +311,11 @@ impl Slot {
         };
         let line = self.shared.zygotes.get(zygote as usize).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         take(Step::Fork, || line.ask(&birth))?;
-        let (born, fds) = await_status(status, init, Some(FORK_TIMEOUT), |message| matches!(message, Status::Born(_)))?;
+        let born = await_status(status, init, Some(zygote::FORK_TIMEOUT), |message| matches!(message, Status::Born(_)));
+        if born.as_ref().is_err_and(|failure| failure.errno() == libc::ETIMEDOUT) {
+            line.complain();
+        }
+        let (born, fds) = born?;
         let Status::Born(pid) = born else { return Err(failed(io::ErrorKind::InvalidData.into())) };
         // Init waits for it: the program is its child by now.
         rustix::io::write(status, &pid.to_le_bytes()).map_err(|error| failed(error.into()))?;

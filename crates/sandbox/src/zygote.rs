@@ -22,7 +22,7 @@ use rustix::{
     fs::{MemfdFlags, memfd_create},
     net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
+    process::{Pid, Resource, Rlimit, Signal, getrlimit, pidfd_send_signal, set_parent_process_death_signal, setrlimit},
     thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities},
 };
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,8 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::SYS_ADMIN
 const STACK_BYTES: u64 = 256 << 20;
 /// Room for a program's command where the kernel shows it; of more it shows a page at most.
 const TITLE_BYTES: usize = 4000;
+/// How long a zygote may take for a child: it may have to start first.
+pub(crate) const FORK_TIMEOUT: Duration = Duration::from_secs(5);
 /// A zygote that ended sooner than this after its start is not replaced at once.
 const MIN_LIFE: Duration = Duration::from_secs(1);
 /// oom_score_adj cannot be set where there is no /proc: a zygote has the runner's, its children set their own.
@@ -73,12 +75,16 @@ pub(crate) struct Line {
     config: ZygoteConfig,
     requests: OwnedFd,
     receiver: OwnedFd,
+    /// A slot writes a byte where the zygote has let it wait in vain; the runner reads it.
+    complain: OwnedFd,
+    complaints: OwnedFd,
 }
 
 impl Line {
     pub(crate) fn new(config: &ZygoteConfig) -> io::Result<Self> {
         let (requests, receiver) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        Ok(Self { config: config.clone(), requests, receiver })
+        let (complaints, complain) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Self { config: config.clone(), requests, receiver, complain, complaints })
     }
 
     /// Asks for a child. It answers on `status`, or nobody does.
@@ -88,6 +94,31 @@ impl Line {
         fds.extend(birth.cgroups.iter().map(AsFd::as_fd));
         // A zygote that does not keep up has a full socket: that is an answer too.
         send_bytes(&self.requests, &birth.request()?, &fds, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+    }
+}
+
+impl Line {
+    /// Says that the zygote did not answer in time.
+    pub(crate) fn complain(&self) {
+        // A full pipe is complaint enough.
+        let _heard_anyway = rustix::io::write(&self.complain, b"!");
+    }
+
+    /// Becomes readable with a complaint.
+    pub(crate) fn complaints(&self) -> &OwnedFd {
+        &self.complaints
+    }
+
+    /// Takes all complaints.
+    fn hear(&self) -> io::Result<()> {
+        let mut bytes = [0; 64];
+        loop {
+            match rustix::io::read(&self.complaints, &mut bytes) {
+                Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 
@@ -149,6 +180,21 @@ impl Zygote {
                 let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
                 Ok(Self { pid, pidfd, started: Instant::now() })
             }
+        }
+    }
+}
+
+impl Zygote {
+    /// Ends a zygote that lets slots wait: its end has it replaced. One that is younger than their patience was not there to answer.
+    pub(crate) fn answer_for(&self, line: &Line) -> io::Result<()> {
+        line.hear()?;
+        if self.started.elapsed() < FORK_TIMEOUT {
+            return Ok(());
+        }
+        eprintln!("greenroom runner: the zygote of {} does not answer and is replaced", line.config.name);
+        match pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use greenroom_core::DiskLimits;
 use greenroom_sandbox::message::{FromSlot, Prepare, ToSlot, receive, send};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::unix::AsyncFd;
 
 use super::{
@@ -83,6 +84,12 @@ impl SlotConnection {
             Ok(Some(message)) => Ok(message),
             Ok(None) | Err(_) => Err(ExecError::RunnerLost),
         }
+    }
+
+    /// Whether there is something to read from a slot whose sandbox waits: it has nothing to say, so that it, or what it made, has ended.
+    pub(super) fn has_spoken(&self) -> bool {
+        let mut socket = [PollFd::new(self.socket.get_ref(), PollFlags::IN)];
+        poll(&mut socket, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0)
     }
 
     /// Has a sandbox made. Where only that fails, the slot can be used again.

@@ -351,8 +351,14 @@ impl Table {
     /// What is there for a job that wants this kind, or what to make for it.
     fn choose(&mut self, disk: DiskLimits, kind: Kind) -> Choice {
         let mut take = |kind| {
-            let at = self.ready.iter().position(|prepared| prepared.disk == disk && prepared.kind == kind)?;
-            self.ready.remove(at).map(|prepared| Choice::Ready(Box::new(prepared)))
+            loop {
+                let at = self.ready.iter().position(|prepared| prepared.disk == disk && prepared.kind == kind)?;
+                let prepared = self.ready.remove(at)?;
+                // Of a runner that was killed a moment ago: a job in it would fail for nothing.
+                if !prepared.slot.has_spoken() {
+                    return Some(Choice::Ready(Box::new(prepared)));
+                }
+            }
         };
         if let Some(ready) = take(kind) {
             return ready;

@@ -298,11 +298,12 @@ fn kill_zygote(_: &Suite) -> Result<()> {
     })
 }
 
-/// A zygote that hangs costs time, and no program; nothing of it is left in the end.
+/// A zygote that hangs costs time, and no program; it is replaced, and nothing of it is left in the end.
 fn stopped_zygote(_: &Suite) -> Result<()> {
     Server::during(&[], |server| {
         printed(server, "print(1)")?;
-        for pid in zygotes(server)?.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
+        let hanging = zygotes(server)?;
+        for pid in hanging.iter().filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?)) {
             kill_process(pid, Signal::STOP)?;
         }
         for turn in 0..12 {
@@ -310,7 +311,13 @@ fn stopped_zygote(_: &Suite) -> Result<()> {
             let text = server.stdout_of(&program("python", &format!("print({turn})")))?;
             ensure!(text == turn.to_string() && begun.elapsed() < ANSWERED_WITHIN, "{text:?} after {:?}", begun.elapsed());
         }
-        Ok(())
+        within(Duration::from_secs(30), || {
+            // Each asks for a child.
+            printed(server, "print(1)")?;
+            let now = zygotes(server)?;
+            ensure!(!now.is_empty() && now.iter().all(|pid| !hanging.contains(pid)), "the hanging zygote is still there: {now:?}");
+            Ok(())
+        })
     })
 }
 
