@@ -135,6 +135,23 @@ pub struct Footprint {
 }
 
 impl Footprint {
+    /// Of the server with this pid, when it has prepared what it keeps prepared: when it holds the same for a while.
+    ///
+    /// # Errors
+    /// As [`Footprint::of`], and where it does not come to rest.
+    pub fn at_rest(server: u32) -> Result<Self> {
+        let mut looks = Vec::new();
+        for _ in 0..200 {
+            let now = within(PATIENCE, || Self::of(server))?;
+            looks.push(now.descriptors);
+            if looks.len() >= 5 && looks[looks.len() - 5..].iter().all(|look| *look == now.descriptors) {
+                return Ok(now);
+            }
+            sleep(Duration::from_millis(100));
+        }
+        bail!("the server does not come to rest: it held {looks:?} descriptors")
+    }
+
     /// Of the server with this pid, now.
     ///
     /// # Errors

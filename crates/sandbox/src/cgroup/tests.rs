@@ -124,7 +124,9 @@ fn on_v2_limits_are_written_to_the_leaf_and_the_verdict_is_read_from_its_counter
     assert_eq!(fixture.read("run/memory.oom.group"), "1");
     assert_eq!(fixture.read("run/pids.max"), "65");
     assert_eq!(fixture.read("run/cpu.max"), "150000 100000");
-    let counters = Counters { cpu_us: 2500, memory_peak_bytes: Some(4_096_000), out_of_memory: true };
+    // What was used before the limits were in force is not the run's.
+    fixture.file("run/cpu.stat", "usage_usec 4000\nuser_usec 3000\nsystem_usec 1000\n");
+    let counters = Counters { cpu_us: 1500, memory_peak_bytes: Some(4_096_000), out_of_memory: true };
     assert_eq!(slot.counters().unwrap(), counters);
     assert!(slot.populated().unwrap());
     assert!(slot.kill().unwrap());

@@ -99,7 +99,8 @@ const DESCRIPTORS: u64 = 256;
 /// it can.
 fn few_descriptors(_: &Suite) -> Result<()> {
     Server::during(&[], |server| {
-        let footprint = footprint(server)?;
+        hello(server.host(), "before the crowd")?;
+        let footprint = Footprint::at_rest(server.pid()?)?;
         prlimit(Some(server.process()?), Resource::Nofile, Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) })?;
         let (served, over) = (AtomicUsize::new(0), AtomicBool::new(false));
         scope(|scope| {

@@ -56,7 +56,7 @@ impl Suite {
         for turn in 0..8 {
             hello(&host, &format!("warm {turn}"))?;
         }
-        let footprint = Footprint::of(server.pid()?)?;
+        let footprint = Footprint::at_rest(server.pid()?)?;
         Ok(Ok(Self { server, canary: Canary::listen("suite")?, footprint, languages: Languages::read()?, installed }))
     }
 
