@@ -88,6 +88,10 @@ pub fn bench(arguments: &[String]) -> Result<()> {
             }
         }
         server.stop()?;
+        if words.is_empty() {
+            // What is measured so far is kept, whatever becomes of the rest.
+            write(&report)?;
+        }
     }
     if words.is_empty() || words.iter().any(|word| word.as_str() == "crowd") {
         println!("== a crowd of sessions");
@@ -96,6 +100,10 @@ pub fn bench(arguments: &[String]) -> Result<()> {
     if !words.is_empty() {
         return Ok(());
     }
+    write(&report)
+}
+
+fn write(report: &Report) -> Result<()> {
     let path = root().join("bench/RESULTS.md");
     std::fs::create_dir_all(root().join("bench"))?;
     std::fs::write(&path, report.text())?;

@@ -119,11 +119,6 @@ impl Report {
         Ok(Self { text, rows: String::new(), targets: String::new() })
     }
 
-    fn line(&mut self, line: &str) {
-        self.text.push_str(line);
-        self.text.push('\n');
-    }
-
     fn target(&mut self, line: &str) {
         println!("   {line}");
         self.targets.push_str("- ");
@@ -187,16 +182,21 @@ impl Report {
         self.target(&format!("{executions} executions, before {before:?}, after {after:?}: no growth {}", verdict(steady)));
     }
 
-    pub fn text(mut self) -> String {
-        self.line("\n## Targets\n");
-        let targets = std::mem::take(&mut self.targets);
-        self.line(&targets);
-        self.line("## Table\n\nLatency p50 / p99 in microseconds, runs a second; the ratio is Greenroom's p50 over HTTP to the bare process'.\nOthers: what else the machine was doing just before the rounds.\n");
-        self.line(
+    pub fn text(&self) -> String {
+        let mut page = self.text.clone();
+        let mut line = |text: &str| {
+            page.push_str(text);
+            page.push('\n');
+        };
+        line("\n## Targets\n");
+        line(&self.targets);
+        line(
+            "## Table\n\nLatency p50 / p99 in microseconds, runs a second; the ratio is Greenroom's p50 over HTTP to the bare process'.\nOthers: what else the machine was doing just before the rounds.\n",
+        );
+        line(
             "| work | concurrency | bare p50 / p99 | /s | bubblewrap p50 / p99 | /s | greenroom p50 / p99 | /s | ratio | others |",
         );
-        self.line("|---|---|---|---|---|---|---|---|---|---|");
-        let rows = std::mem::take(&mut self.rows);
-        self.text + &rows
+        line("|---|---|---|---|---|---|---|---|---|---|");
+        page + &self.rows
     }
 }

@@ -73,11 +73,12 @@ pub enum Setup {
 }
 
 impl Setup {
-    pub const ALL: [Setup; 4] = [Setup::Cold, Setup::Default, Setup::OnDemand, Setup::Numpy];
+    pub const ALL: [Setup; 4] = [Setup::Default, Setup::Cold, Setup::OnDemand, Setup::Numpy];
 
     pub fn settings(self) -> &'static [&'static str] {
         match self {
-            Setup::Default => &[],
+            // One session for each of those that call at once, and new ones beside.
+            Setup::Default => &["pools.default.max_sessions=40"],
             Setup::Cold => &["warm.enabled=false"],
             Setup::OnDemand => &["warm.ready=0", "warm.shared=0"],
             Setup::Numpy => &["warm.python_modules=numpy"],
