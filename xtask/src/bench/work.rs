@@ -183,7 +183,7 @@ fn numpy(scratch: &Path) -> Result<Work> {
         scratch,
         "python with numpy, imported before",
         "python",
-        "numbers.py",
+        "with_numpy.py",
         "/usr/bin/python3",
         SOURCE,
         &[Target::RatioPermille { at: 1, permille: 100 }],
