@@ -56,6 +56,7 @@ pub struct PyStatus {
 pub type Object = *mut c_void;
 pub type Main = extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_char) -> c_int;
 
+// SAFETY: as the man pages and the C API of CPython declare them.
 unsafe extern "C" {
     pub fn _exit(code: c_int) -> !;
     pub fn close(fd: c_int) -> c_int;

@@ -126,6 +126,7 @@ fn say(what: &CStr) -> c_int {
 }
 
 /// The shim's names. It is a module of nobody: programs do not see it, nor does it see what they make of the builtins.
+/// SAFETY: the interpreter is initialised, and this, its only thread, has its lock.
 unsafe fn load_shim() -> Object {
     unsafe {
         let file = fopen(SHIM.as_ptr(), c"rb".as_ptr());
@@ -170,6 +171,7 @@ const INIT: usize = 5;
 const RULES: usize = 6;
 
 /// Forks a child for every request, until nobody can send any. Comes back only in a child that has run its program.
+/// SAFETY: the interpreter is initialised, and this, its only thread, has its lock.
 unsafe fn serve(shim: Object) -> c_int {
     let started = seconds();
     let mut born_here = 0;
@@ -177,6 +179,7 @@ unsafe fn serve(shim: Object) -> c_int {
         if born_here >= MOST_CHILDREN || seconds() - started >= LONGEST_LIFE_S {
             return 0;
         }
+        // SAFETY: nothing else uses the buffer that a request is received into.
         let birth = match unsafe { receive() } {
             Received::Birth(birth) => birth,
             Received::Interrupted => continue,
@@ -216,7 +219,7 @@ unsafe fn serve(shim: Object) -> c_int {
 /// to nothing, and is gone when this returns. 0 in the child; else the pid of the one between, to wait for, or -1.
 ///
 /// `vfork` returns twice in this frame. The process between calls one function and ends; it leaves nothing that the second
-/// return would read.
+/// return would read. SAFETY: single-threaded; the process between only forks and ends.
 #[inline(never)]
 unsafe fn born() -> c_int {
     unsafe {
@@ -238,6 +241,7 @@ enum Received {
     End,
 }
 
+/// SAFETY: the buffers outlive the call; the kernel says how much of them it filled.
 unsafe fn receive() -> Received {
     unsafe {
         let mut request = [0u8; REQUEST_BYTES];
@@ -284,6 +288,7 @@ unsafe fn receive() -> Received {
 }
 
 /// Tells the slot that the fork failed.
+/// SAFETY: what is passed to the system lives in this frame, and the descriptors are this process's own.
 unsafe fn refuse(birth: &Birth) {
     let error = unsafe { errno() } as u32;
     // Status::Failed(step, errno), as postcard writes it; a signed number is doubled.
@@ -306,11 +311,13 @@ fn varint(mut value: u64, to: &mut [u8]) -> usize {
     }
 }
 
+/// SAFETY: the C library's own place, valid for the thread's life.
 unsafe fn errno() -> c_int {
     unsafe { *__errno_location() }
 }
 
 /// The child's life. Its return value is the exit status.
+/// SAFETY: the interpreter is initialised, and this, its only thread, has its lock.
 unsafe fn live(birth: &Birth, shim: Object) -> c_int {
     unsafe {
         if !seal(birth) {
@@ -352,11 +359,13 @@ unsafe fn live(birth: &Birth, shim: Object) -> c_int {
     }
 }
 
+/// SAFETY: room for one byte, which outlives the call.
 unsafe fn read_one(fd: c_int, byte: &mut u8) -> isize {
     unsafe { read(fd, ptr::from_mut(byte).cast(), 1) }
 }
 
 /// Goes where the program will be, and gives away all that it may not have.
+/// SAFETY: what is passed to the system lives in this frame, and the descriptors are this process's own.
 unsafe fn seal(birth: &Birth) -> bool {
     unsafe {
         let first = RULES + usize::from(birth.landlock);
@@ -426,6 +435,7 @@ unsafe fn seal(birth: &Birth) -> bool {
 }
 
 /// `Status::Born`, with our pid and pidfd.
+/// SAFETY: what is passed to the system lives in this frame, and the descriptors are this process's own.
 unsafe fn tell_born(status: c_int, pidfd: c_int) -> bool {
     #[repr(C)]
     struct Control {
@@ -450,7 +460,7 @@ unsafe fn tell_born(status: c_int, pidfd: c_int) -> bool {
     unsafe { sendmsg(status, &message, MSG_NOSIGNAL) == len as isize }
 }
 
-/// `Status::Exec`, now.
+/// `Status::Exec`, now. SAFETY: what is passed to the system lives in this frame, and the descriptors are this process's own.
 unsafe fn tell_start(status: c_int) {
     const CLOCK_MONOTONIC: c_int = 1;
     let mut now = Timespec { sec: 0, nsec: 0 };
@@ -460,7 +470,7 @@ unsafe fn tell_start(status: c_int) {
     unsafe { send(status, message.as_ptr().cast(), len, MSG_NOSIGNAL) };
 }
 
-/// As `set_limits` in src/worker.rs.
+/// As `set_limits` in src/worker.rs. SAFETY: limits are plain numbers in this frame.
 unsafe fn limit(processes: u64, open_files: u64, file_bytes: u64, memory_bytes: u64) {
     const STACK_BYTES: u64 = 256 << 20;
     // setrlimit(2): FSIZE 1, STACK 3, CORE 4, NPROC 6, NOFILE 7, MEMLOCK 8, SIGPENDING 11, MSGQUEUE 12, NICE 13, RTPRIO 14.

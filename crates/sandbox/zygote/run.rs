@@ -9,6 +9,7 @@ use crate::{TITLE, foreign::*};
 
 /// Runs the program, and ends as an interpreter that ran it would. Where nothing would come of the interpreter's end, there is none:
 /// what is left is the kernel's to take down, at a third of the cost.
+/// SAFETY: the interpreter is initialised, and this, its only thread, has its lock.
 pub unsafe fn run(shim: Object) -> c_int {
     unsafe {
         let title = PyObject_CallFunction(PyDict_GetItemString(shim, c"title".as_ptr()), null());
@@ -72,6 +73,7 @@ pub unsafe fn run(shim: Object) -> c_int {
 
 /// Has the process list show the command, as far as there is room. The last byte is none of a string's end: then the kernel shows
 /// what stands before the first such end (`get_mm_cmdline`).
+/// SAFETY: the room is the kernel's copy of our arguments, and nobody else writes it.
 pub unsafe fn show_title(title: &CStr) {
     unsafe {
         let room = addr_of!(TITLE).read();
