@@ -227,6 +227,8 @@ fn prepare(line: &Line, filter: &[libc::sock_filter]) -> io::Result<Command> {
     sys::put_on_descriptors(&[(line.receiver.as_fd(), REQUESTS_FD), (memory.as_fd(), FILTER_FD)])?;
     let mut env = config.env.clone();
     env.push(("LD_PRELOAD".to_owned(), format!("/opt/greenroom/{LIBRARY_PATH}")));
+    // Else every child looks up the same functions again.
+    env.push(("LD_BIND_NOW".to_owned(), "1".to_owned()));
     if !config.modules.is_empty() {
         env.push(("GREENROOM_WARM".to_owned(), config.modules.join(" ")));
     }

@@ -1,6 +1,6 @@
 //! What is called: the C library, the kernel, the interpreter.
 
-use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
+use core::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 
 #[repr(C)]
 pub struct IoVec {
@@ -44,6 +44,38 @@ pub struct SockFprog {
     pub filter: *const c_void,
 }
 
+/// `struct dl_phdr_info` (dl_iterate_phdr(3)).
+#[repr(C)]
+pub struct LoadedObject {
+    pub base: usize,
+    pub name: *const c_char,
+    pub segments: *const Segment,
+    pub count: u16,
+    /// How many objects have been loaded so far.
+    pub loaded: u64,
+    pub unloaded: u64,
+}
+
+/// `Elf64_Phdr` (elf(5)).
+#[repr(C)]
+pub struct Segment {
+    pub kind: u32,
+    pub flags: u32,
+    pub offset: usize,
+    pub address: usize,
+    pub physical_address: usize,
+    pub file_len: usize,
+    pub memory_len: usize,
+    pub alignment: usize,
+}
+
+/// What every object begins with (`PyObject`; the layout is part of CPython's stable ABI).
+#[repr(C)]
+pub struct ObjectHead {
+    pub references: isize,
+    pub kind: Object,
+}
+
 /// `PyStatus` (CPython's initconfig documentation): its layout is the same since 3.8.
 #[repr(C)]
 pub struct PyStatus {
@@ -72,6 +104,7 @@ unsafe extern "C" {
     pub fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
     pub fn getpid() -> c_int;
     pub fn getppid() -> c_int;
+    pub fn malloc_trim(keep: usize) -> c_int;
     pub fn sched_yield() -> c_int;
     pub fn dup2(from: c_int, to: c_int) -> c_int;
     pub fn setsid() -> c_int;
@@ -84,6 +117,23 @@ unsafe extern "C" {
     pub fn prctl(option: c_int, ...) -> c_int;
     pub fn open(path: *const c_char, flags: c_int, ...) -> c_int;
     pub fn fopen(path: *const c_char, mode: *const c_char) -> *mut c_void;
+    pub fn fdopen(fd: c_int, mode: *const c_char) -> *mut c_void;
+    pub fn lseek(fd: c_int, offset: i64, whence: c_int) -> i64;
+    pub fn mkdir(path: *const c_char, mode: c_uint) -> c_int;
+    pub fn readlink(path: *const c_char, buffer: *mut c_char, len: usize) -> isize;
+    pub fn getcwd(buffer: *mut c_char, len: usize) -> *mut c_char;
+    pub fn strlen(text: *const c_char) -> usize;
+    pub fn strerror(number: c_int) -> *const c_char;
+    pub fn memmem(room: *const c_void, len: usize, what: *const c_void, what_len: usize) -> *mut c_void;
+    pub fn mmap(at: *mut c_void, len: usize, protection: c_int, flags: c_int, fd: c_int, offset: i64) -> *mut c_void;
+    pub fn munmap(at: *mut c_void, len: usize) -> c_int;
+    pub fn mremap(at: *mut c_void, old_len: usize, len: usize, flags: c_int, to: *mut c_void) -> *mut c_void;
+    pub fn mprotect(at: *mut c_void, len: usize, protection: c_int) -> c_int;
+    pub fn madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int;
+    pub fn dl_iterate_phdr(
+        look: unsafe extern "C" fn(*const LoadedObject, usize, *mut c_void) -> c_int,
+        data: *mut c_void,
+    ) -> c_int;
     pub fn signal(number: c_int, action: usize) -> usize;
     pub fn kill(pid: c_int, number: c_int) -> c_int;
     pub fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int;
@@ -109,16 +159,32 @@ unsafe extern "C" {
         close: c_int,
         flags: *mut c_void,
     ) -> Object;
+    pub fn PyImport_GetMagicNumber() -> c_long;
     pub fn PyImport_AddModule(name: *const c_char) -> Object;
     pub fn PyModule_GetDict(module: Object) -> Object;
     pub fn PyDict_New() -> Object;
     pub fn PyDict_GetItemString(dict: Object, key: *const c_char) -> Object;
     pub fn PyDict_SetItemString(dict: Object, key: *const c_char, value: Object) -> c_int;
+    pub fn PyDict_SetItem(dict: Object, key: Object, value: Object) -> c_int;
+    pub fn PyList_New(count: isize) -> Object;
+    pub fn PyList_Size(list: Object) -> isize;
+    pub fn PyList_GetItem(list: Object, index: isize) -> Object;
+    pub fn PyList_Append(list: Object, item: Object) -> c_int;
+    pub fn PyList_Insert(list: Object, index: isize, item: Object) -> c_int;
+    pub fn PyList_SetSlice(list: Object, from: isize, to: isize, items: Object) -> c_int;
+    pub fn PyBytes_AsString(bytes: Object) -> *mut c_char;
+    pub fn PyBytes_Size(bytes: Object) -> isize;
+    pub fn PyUnicode_InternFromString(text: *const c_char) -> Object;
+    pub fn PyUnicode_DecodeUTF8(text: *const c_char, len: isize, errors: *const c_char) -> Object;
+    pub fn PyUnicode_DecodeFSDefaultAndSize(text: *const c_char, len: isize) -> Object;
+    pub fn PySys_GetObject(name: *const c_char) -> Object;
+    pub fn PyType_GetFlags(kind: Object) -> c_ulong;
+    pub fn PyType_GetSlot(kind: Object, slot: c_int) -> *mut c_void;
+    pub fn PyType_IsSubtype(kind: Object, of: Object) -> c_int;
     pub fn PyEval_GetBuiltins() -> Object;
     pub fn PyObject_CallFunction(callable: Object, format: *const c_char, ...) -> Object;
-    pub fn PySequence_GetItem(sequence: Object, index: isize) -> Object;
-    pub fn PyLong_AsUnsignedLongLong(number: Object) -> u64;
-    pub fn PyUnicode_AsUTF8(text: Object) -> *const c_char;
+    pub fn PyObject_CallFunctionObjArgs(callable: Object, ...) -> Object;
+    pub fn PyObject_CallMethodObjArgs(object: Object, name: Object, ...) -> Object;
     pub fn PyErr_Clear();
     pub fn PyErr_Fetch(kind: *mut Object, value: *mut Object, trace: *mut Object);
     pub fn PyErr_NormalizeException(kind: *mut Object, value: *mut Object, trace: *mut Object);
@@ -131,6 +197,13 @@ unsafe extern "C" {
     pub fn PyDict_Copy(dict: Object) -> Object;
     pub fn Py_FinalizeEx() -> c_int;
     pub fn Py_DecRef(object: Object);
+    pub fn Py_IncRef(object: Object);
+    pub static mut environ: *mut *mut c_char;
+    pub static mut PyType_Type: c_void;
+    pub static mut PyGen_Type: c_void;
+    pub static mut _PyWeakref_RefType: c_void;
+    pub static mut _PyWeakref_ProxyType: c_void;
+    pub static mut _PyWeakref_CallableProxyType: c_void;
     pub static PyExc_KeyboardInterrupt: Object;
     pub static PyExc_SystemExit: Object;
 }
@@ -144,6 +217,17 @@ pub const CLONE_NEWPID: c_int = 0x2000_0000;
 /// Mount, cgroup, UTS, IPC and network.
 pub const OTHER_NAMESPACES: c_int = 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x4000_0000;
 pub const EINTR: c_int = 4;
+pub const EEXIST: c_int = 17;
+pub const O_CLOEXEC: c_int = 0o2_000_000;
+#[cfg(target_arch = "x86_64")]
+pub const O_NOFOLLOW: c_int = 0o400_000;
+#[cfg(not(target_arch = "x86_64"))]
+pub const O_NOFOLLOW: c_int = 0o100_000;
+#[cfg(target_arch = "x86_64")]
+pub const O_DIRECTORY: c_int = 0o200_000;
+#[cfg(not(target_arch = "x86_64"))]
+pub const O_DIRECTORY: c_int = 0o40_000;
+pub const SEEK_END: c_int = 2;
 pub const SYS_PIDFD_OPEN: c_long = 434;
 pub const SYS_CLOSE_RANGE: c_long = 436;
 pub const SYS_LANDLOCK_RESTRICT_SELF: c_long = 446;
@@ -155,3 +239,7 @@ pub const SYS_CAPSET: c_long = 91;
 pub const SYS_SECCOMP: c_long = 317;
 #[cfg(not(target_arch = "x86_64"))]
 pub const SYS_SECCOMP: c_long = 277;
+#[cfg(target_arch = "x86_64")]
+pub const SYS_GETDENTS64: c_long = 217;
+#[cfg(not(target_arch = "x86_64"))]
+pub const SYS_GETDENTS64: c_long = 61;

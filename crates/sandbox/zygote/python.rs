@@ -10,8 +10,12 @@
 //! The order of descriptors and the bytes of messages are those of `src/zygote.rs` and `src/message.rs`, whose tests check them.
 #![no_std]
 
+mod end;
 mod foreign;
+mod held;
+mod job;
 mod run;
+mod text;
 
 use core::{
     ffi::{CStr, c_char, c_int, c_uint, c_void},
@@ -19,6 +23,8 @@ use core::{
 };
 
 use foreign::*;
+use held::Held;
+use job::{Job, Limits, errno};
 use run::{run, show_title};
 
 #[panic_handler]
@@ -52,6 +58,9 @@ static mut FILTER_LEN: usize = 0;
 /// `PyConfig` grows from version to version; 3.13's takes half a kilobyte.
 static mut CONFIG: [u64; 1024] = [0; 1024];
 static mut CONTROL: [u64; 16] = [0; 16];
+/// The interpreter's own name.
+static mut NAME: [c_char; NAME_BYTES] = [0; NAME_BYTES];
+const NAME_BYTES: usize = 256;
 /// Where the kernel reads what the process is called.
 static mut TITLE: *mut [c_char] = ptr::slice_from_raw_parts_mut(null_mut(), 0);
 
@@ -82,6 +91,7 @@ extern "C" fn main(argc: c_int, argv: *mut *mut c_char, _envp: *mut *mut c_char)
     // initialised and its lock held, which this thread has from then on.
     unsafe {
         unsetenv(c"LD_PRELOAD".as_ptr());
+        unsetenv(c"LD_BIND_NOW".as_ptr());
         let read = pread(FILTER, addr_of_mut!(FILTER_PROGRAM).cast(), FILTER_BYTES, 0);
         if read <= 0 || read % 8 != 0 {
             return say(c"the filter cannot be read\n");
@@ -91,6 +101,12 @@ extern "C" fn main(argc: c_int, argv: *mut *mut c_char, _envp: *mut *mut c_char)
         let last = *argv.add(argc as usize - 1);
         let end = last.add(CStr::from_ptr(last).count_bytes() + 1);
         TITLE = ptr::slice_from_raw_parts_mut(*argv, end.offset_from(*argv) as usize);
+        // The loader says it in errors.
+        let name = CStr::from_ptr(*argv).to_bytes_with_nul();
+        if name.len() <= NAME_BYTES {
+            ptr::copy_nonoverlapping(name.as_ptr(), addr_of_mut!(NAME).cast(), name.len());
+            *argv = addr_of_mut!(NAME).cast();
+        }
         close(FILTER);
         let config = addr_of_mut!(CONFIG).cast();
         PyConfig_InitPythonConfig(config);
@@ -114,8 +130,15 @@ extern "C" fn main(argc: c_int, argv: *mut *mut c_char, _envp: *mut *mut c_char)
             return say(c"the interpreter cannot be warmed up\n");
         }
         Py_DecRef(prepared);
-        show_title(c"greenroom: warm python");
-        serve(shim)
+        let Some(held) = Held::find(shim) else {
+            PyErr_Print();
+            return say(c"the shim is not the one for this library\n");
+        };
+        text::make_huge();
+        // Whatever is not used any more would be copied with every fork.
+        malloc_trim(0);
+        show_title([&b"greenroom: warm python"[..]].into_iter());
+        serve(&held)
     }
 }
 
@@ -172,7 +195,7 @@ const RULES: usize = 6;
 
 /// Forks a child for every request, until nobody can send any. Comes back only in a child that has run its program.
 /// SAFETY: the interpreter is initialised, and this, its only thread, has its lock.
-unsafe fn serve(shim: Object) -> c_int {
+unsafe fn serve(held: &Held) -> c_int {
     let started = seconds();
     let mut born_here = 0;
     loop {
@@ -196,7 +219,7 @@ unsafe fn serve(shim: Object) -> c_int {
                 match born() {
                     0 => {
                         PyOS_AfterFork_Child();
-                        return live(&birth, shim);
+                        return live(&birth, held);
                     }
                     parent => {
                         PyOS_AfterFork_Parent();
@@ -311,37 +334,20 @@ fn varint(mut value: u64, to: &mut [u8]) -> usize {
     }
 }
 
-/// SAFETY: the C library's own place, valid for the thread's life.
-unsafe fn errno() -> c_int {
-    unsafe { *__errno_location() }
-}
-
 /// The child's life. Its return value is the exit status.
 /// SAFETY: the interpreter is initialised, and this, its only thread, has its lock.
-unsafe fn live(birth: &Birth, shim: Object) -> c_int {
+unsafe fn live(birth: &Birth, held: &Held) -> c_int {
     unsafe {
         if !seal(birth) {
             refuse(birth);
             _exit(1);
         }
-        let (status, job) = (birth.fds[STATUS], birth.fds[JOB]);
-        // Everything here that is not a system call is the interpreter's own work, in the sandbox and with its rights.
-        let read = PyObject_CallFunction(PyDict_GetItemString(shim, c"read".as_ptr()), c"i".as_ptr(), job);
-        if read.is_null() {
-            PyErr_Print();
+        let (status, job_fd) = (birth.fds[STATUS], birth.fds[JOB]);
+        let Some(job) = Job::read(job_fd) else {
             refuse(birth);
             _exit(1);
-        }
-        let number = |index| {
-            let item = PySequence_GetItem(read, index);
-            let value = PyLong_AsUnsignedLongLong(item);
-            Py_DecRef(item);
-            value
         };
-        let (processes, open_files, file_bytes, memory_bytes) = (number(0), number(1), number(2), number(3));
-        let channel = number(4) != 0;
-        Py_DecRef(read);
-        limit(processes, open_files, file_bytes, memory_bytes);
+        limit(&job.limits);
         let mut go = 0u8;
         while read_one(status, &mut go) < 0 && errno() == EINTR {}
         if go == 0 {
@@ -349,13 +355,13 @@ unsafe fn live(birth: &Birth, shim: Object) -> c_int {
         }
         tell_start(status);
         close(status);
-        if !channel {
-            close(job);
-        } else if job != 3 {
-            dup2(job, 3);
-            close(job);
+        if !job.channel {
+            close(job_fd);
+        } else if job_fd != 3 {
+            dup2(job_fd, 3);
+            close(job_fd);
         }
-        run(shim)
+        run(job, held)
     }
 }
 
@@ -471,20 +477,20 @@ unsafe fn tell_start(status: c_int) {
 }
 
 /// As `set_limits` in src/worker.rs. SAFETY: limits are plain numbers in this frame.
-unsafe fn limit(processes: u64, open_files: u64, file_bytes: u64, memory_bytes: u64) {
+unsafe fn limit(of_job: &Limits) {
     const STACK_BYTES: u64 = 256 << 20;
     // setrlimit(2): FSIZE 1, STACK 3, CORE 4, NPROC 6, NOFILE 7, MEMLOCK 8, SIGPENDING 11, MSGQUEUE 12, NICE 13, RTPRIO 14.
     let limits = [
         (4, 0),
-        (1, file_bytes),
-        (7, open_files),
-        (6, processes),
+        (1, of_job.file_size_bytes),
+        (7, of_job.open_files),
+        (6, of_job.processes),
         (8, 64 * 1024),
         (12, 0),
         (11, 1024),
         (13, 0),
         (14, 0),
-        (3, if memory_bytes < STACK_BYTES { memory_bytes } else { STACK_BYTES }),
+        (3, of_job.memory_bytes.min(STACK_BYTES)),
     ];
     for (resource, value) in limits {
         unsafe {
