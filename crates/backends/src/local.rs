@@ -2,6 +2,7 @@
 
 mod kept;
 mod open;
+mod pipes;
 mod runner;
 mod slot;
 mod slots;
@@ -354,7 +355,9 @@ impl Inner {
             }
             return Ok(Finished { outcome: Outcome { stages: outcomes }, timings, forked: false });
         }
-        let kind = job.stages.get(first).map_or(Kind::Program, |stage| self.kind_of(stage.warm.as_deref(), &stage.argv));
+        // A child's files are its own: no other stage goes on with them.
+        let only = job.stages.get(first).filter(|_| stages == 1);
+        let kind = only.map_or(Kind::Program, |stage| self.kind_of(stage.warm.as_deref(), &stage.argv));
         let mut lease = self.slots.lease(job.disk, kind).await?;
         let forked = matches!(lease.kind(), Some(Kind::Zygote(_)));
         timings.lease_us += monotonic_us() - begun;
@@ -362,18 +365,21 @@ impl Inner {
             let files = if index == first { found.as_ref() } else { &[] };
             tell(client.as_deref(), || Event::StageStarted(spec.kind)).await;
             let leased = monotonic_us();
-            let base = lease.base();
-            let workspace = lease.files().map(|(directory, _)| directory);
             let is_last = index + 1 == job.stages.len();
+            let base = (!is_last && self.host.profile != Profile::Restricted).then(|| lease.base());
+            let workspace = key.filter(|_| index == 0).map(|_| lease.files().map(|(directory, _)| directory));
             // While this stage runs the next one's sandbox is made, over the same workspace.
             let (end, mut next) = tokio::join!(stage::run(&mut lease, &self.turns, files, spec, client.as_deref_mut()), async {
-                if is_last || self.host.profile == Profile::Restricted { None } else { Some(self.next_sandbox(base, job).await) }
+                match base {
+                    Some(base) => Some(self.next_sandbox(base, job).await),
+                    None => None,
+                }
             });
             let end = end?;
             timings.sandbox_us += end.exec_at_us.saturating_sub(leased + end.turn_us);
             timings.count(&end);
             // Streamed output is not there to be kept. Before the next stage: its program could change what is read here.
-            if let (Some(key), 0, None) = (key, index, &client) {
+            if let (Some(key), Some(workspace), None) = (key, workspace, &client) {
                 self.kept.keep(key, job, &end.outcome, workspace).await;
             }
             let goes_on = end.outcome.verdict == Verdict::Ok && !is_last;

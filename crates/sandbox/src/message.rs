@@ -45,7 +45,7 @@ pub enum FromRunner {
 /// Server to slot.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToSlot {
-    /// Make a sandbox. A passed descriptor is the mount namespace of the stage before, whose workspace it continues.
+    /// Make a sandbox; after [`FromSlot::Ended`] at the soonest. A passed descriptor is the mount namespace of the stage before, whose workspace it continues.
     Prepare(Prepare),
     /// The job is on its way to the worker: put these limits in force and let it go. A program that runs already goes on under them,
     /// and what it uses counts anew; the answer is [`FromSlot::Counted`], with what it had used before.
@@ -113,6 +113,12 @@ impl Prepare {
         Self { zygote, ..self }
     }
 
+    /// Whether [`FromSlot::Ready`] brings what a later stage, or a session, needs of this sandbox. A job's child of a zygote is its
+    /// only stage.
+    pub fn hands_files_over(&self) -> bool {
+        self.zygote.is_none() || self.place == Place::Data
+    }
+
     /// A sandbox with this quota for a session.
     pub fn session(disk: DiskLimits) -> Self {
         Self { place: Place::Data, ..Self::fresh(disk) }
@@ -153,8 +159,8 @@ impl From<&Limits> for StageLimits {
 /// Slot to server.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromSlot {
-    /// A sandbox waits for its job. Passed: stdin to write, stdout and stderr to read, the worker's job stream, the
-    /// directory of its files and, where there are namespaces, the mount namespace to continue in.
+    /// A sandbox waits for its job. Passed: stdin to write, stdout and stderr to read, the worker's job stream and, if
+    /// [`Prepare::hands_files_over`], the directory of its files and, where there are namespaces, the mount namespace to continue in.
     Ready {
         /// Whose the workspace is: a stage that continues in it needs the same.
         uid: u32,
@@ -170,7 +176,7 @@ pub enum FromSlot {
     Counted(Counted),
     /// The stage is over and nothing of it runs any more.
     Ended(Ended),
-    /// Everything of the last sandbox is gone: the next can be made.
+    /// Everything of the last sandbox is gone: the next can be made. Not said where it has been asked for already.
     Idle,
 }
 
@@ -319,20 +325,15 @@ pub(crate) fn send_bytes(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]
 /// # Errors
 /// `recvmsg(2)`'s (`EAGAIN` where the socket does not block), or `InvalidData` for what is no such message.
 pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    receive_into(socket, &mut [0; PACKET_BYTES])
+    receive_into(socket, &mut [0; PACKET_BYTES], RecvFlags::empty())
 }
 
-/// [`receive`] for a peer that may not have sent anything yet: `None` inside where there is nothing to read.
+/// [`receive`] for a peer that may not have sent anything yet: `WouldBlock` then.
 ///
 /// # Errors
 /// As [`receive`].
-pub(crate) fn try_receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<Option<T>>> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-    if poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&zero))? == 0 {
-        return Ok(Some(None));
-    }
-    Ok(receive::<T>(socket)?.map(|(message, _)| Some(message)))
+pub(crate) fn receive_now<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    receive_into(socket, &mut [0; PACKET_BYTES], RecvFlags::DONTWAIT)
 }
 
 /// Receives one message of the runner about itself.
@@ -340,14 +341,18 @@ pub(crate) fn try_receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<
 /// # Errors
 /// As [`receive`].
 pub fn receive_report<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    receive_into(socket, &mut vec![0; REPORT_BYTES])
+    receive_into(socket, &mut vec![0; REPORT_BYTES], RecvFlags::empty())
 }
 
-fn receive_into<T: DeserializeOwned>(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+fn receive_into<T: DeserializeOwned>(
+    socket: impl AsFd,
+    bytes: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        rustix::io::retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC));
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let received = rustix::io::retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut control, flags));
     let len = match received {
         Ok(message) => message.bytes,
         Err(rustix::io::Errno::CONNRESET) => 0,

@@ -24,7 +24,7 @@ use crate::{
     config::SandboxConfig,
     filter,
     host::{self, CgroupVersion, HostReport},
-    message::{FromRunner, ToRunner, packet_pair, send, try_receive},
+    message::{FromRunner, ToRunner, packet_pair, receive_now, send},
     slot::{Shared, Slot, own_mount_namespace},
     step::{Failure, Step, take},
     sys::{self, Cloned},
@@ -276,10 +276,11 @@ impl Runner {
     /// Does what the server has asked for meanwhile. `false` when it is gone.
     fn obey(&mut self, control: &OwnedFd) -> io::Result<bool> {
         loop {
-            match try_receive::<ToRunner>(control)? {
-                None => return Ok(false),
-                Some(None) => return Ok(true),
-                Some(Some(ToRunner::AddSlot)) => self.wanted_slots = (self.wanted_slots + 1).min(self.shared.slots),
+            match receive_now::<ToRunner>(control) {
+                Ok(None) => return Ok(false),
+                Ok(Some((ToRunner::AddSlot, _))) => self.wanted_slots = (self.wanted_slots + 1).min(self.shared.slots),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
             }
         }
     }

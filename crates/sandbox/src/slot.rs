@@ -32,7 +32,7 @@ use crate::{
     cgroup::SlotCgroup,
     config::Network,
     init::{self, Birth, WorkerEnds},
-    message::{FromSlot, Prepare, Status, ToSlot, packet_pair, receive, send, stream_pair},
+    message::{FromSlot, Prepare, Status, ToSlot, packet_pair, receive, receive_now, send, stream_pair},
     step::{Failure, Step, take},
     sys::{self, Cloned},
     workspaces::{self, Workspaces},
@@ -143,25 +143,43 @@ impl Slot {
 
     fn serve(&mut self) -> Exit {
         loop {
-            let request = match receive::<ToSlot>(&self.server) {
+            let mut request = match receive::<ToSlot>(&self.server) {
                 Ok(Some(request)) => request,
                 Ok(None) => return Exit::ServerGone,
                 Err(error) => return Exit::Broken(error),
             };
             // Anything else is for a sandbox that has ended meanwhile.
-            if let (ToSlot::Prepare(prepare), fds) = request
-                && let Err(exit) = self.one(prepare, fds.into_iter().next())
-            {
-                return exit;
+            while let (ToSlot::Prepare(prepare), fds) = request {
+                request = match self.one(prepare, fds.into_iter().next()).and_then(|()| self.next()) {
+                    Ok(Some(next)) => next,
+                    Ok(None) => break,
+                    Err(exit) => return exit,
+                };
             }
         }
+    }
+
+    /// What the server wants next, where it has said so already; else it is told that there is nothing to do here.
+    fn next(&self) -> Result<Option<(ToSlot, Vec<OwnedFd>)>, Exit> {
+        loop {
+            match receive_now::<ToSlot>(&self.server) {
+                Ok(Some(request @ (ToSlot::Prepare(_), _))) => return Ok(Some(request)),
+                // For the sandbox that has ended.
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(Exit::ServerGone),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.tell(&FromSlot::Idle)?;
+        Ok(None)
     }
 
     /// One sandbox, from its making to its removal.
     fn one(&mut self, prepare: Prepare, base: Option<OwnedFd>) -> Result<(), Exit> {
         match self.prepare(prepare, base) {
             Ok((sandbox, ends)) => {
-                self.tell_ready(&sandbox, &ends)?;
+                self.tell_ready(&sandbox, &ends, prepare.hands_files_over())?;
                 drop(ends);
                 let ended = self.watch(&sandbox)?;
                 self.tell(&FromSlot::Ended(ended))?;
@@ -173,16 +191,19 @@ impl Slot {
                 self.tell(&FromSlot::PrepareFailed { step: failure.step, errno: failure.errno() })?;
             }
         }
-        self.tell(&FromSlot::Idle)
+        Ok(())
     }
 
     fn tell(&self, message: &FromSlot) -> Result<(), Exit> {
         send(&self.server, message, &[]).map_err(|_| Exit::ServerGone)
     }
 
-    fn tell_ready(&self, sandbox: &Sandbox, ends: &ServerEnds) -> Result<(), Exit> {
-        let mut fds = vec![ends.stdin.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd(), ends.job.as_fd(), ends.directory.as_fd()];
-        fds.extend(ends.mount_namespace.as_ref().map(AsFd::as_fd));
+    fn tell_ready(&self, sandbox: &Sandbox, ends: &ServerEnds, with_files: bool) -> Result<(), Exit> {
+        let mut fds = vec![ends.stdin.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd(), ends.job.as_fd()];
+        if with_files {
+            fds.push(ends.directory.as_fd());
+            fds.extend(ends.mount_namespace.as_ref().map(AsFd::as_fd));
+        }
         send(&self.server, &FromSlot::Ready { uid: sandbox.uid }, &fds).map_err(|_| Exit::ServerGone)
     }
 
@@ -295,7 +316,7 @@ impl Slot {
         let mut mounted = await_status(status, init, None, |message| matches!(message, Status::Mounted))?.1.into_iter();
         let mut next = || mounted.next().ok_or_else(|| failed(io::ErrorKind::UnexpectedEof.into()));
         let (directory, mount_namespace) = (next()?, next()?);
-        let cgroups = self.cgroup.as_ref().map(SlotCgroup::procs).transpose().map_err(failed)?.unwrap_or_default();
+        let cgroups = self.cgroup.as_ref().map(SlotCgroup::procs).unwrap_or_default();
         let rules = mounted.next();
         let birth = zygote::Birth {
             uid,

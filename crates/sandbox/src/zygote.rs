@@ -91,7 +91,7 @@ impl Line {
     pub(crate) fn ask(&self, birth: &Birth<'_>) -> io::Result<()> {
         let mut fds = vec![birth.status, birth.job, birth.stdin, birth.stdout, birth.stderr, birth.init];
         fds.extend(birth.rules);
-        fds.extend(birth.cgroups.iter().map(AsFd::as_fd));
+        fds.extend(birth.cgroups);
         // A zygote that does not keep up has a full socket: that is an answer too.
         send_bytes(&self.requests, &birth.request()?, &fds, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
     }
@@ -136,7 +136,7 @@ pub(crate) struct Birth<'a> {
     /// The Landlock rules, where the kernel has Landlock.
     pub(crate) rules: Option<BorrowedFd<'a>>,
     /// `cgroup.procs` of the slot's cgroups.
-    pub(crate) cgroups: &'a [OwnedFd],
+    pub(crate) cgroups: &'a [BorrowedFd<'a>],
 }
 
 impl Birth<'_> {

@@ -18,7 +18,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{Inner, StartError};
+use super::{Inner, StartError, slot::SlotConnection};
 
 /// A runner that ended is replaced after this long, so that one that cannot live does not spin.
 const RESTART_DELAY: Duration = Duration::from_millis(200);
@@ -117,8 +117,8 @@ pub(super) async fn supervise(inner: Arc<Inner>, mut runner: RunnerProcess, mut 
 }
 
 fn adopt(inner: &Arc<Inner>, runner: &RunnerProcess, index: u32, socket: OwnedFd) {
-    match nonblocking(socket) {
-        Ok(socket) => inner.slots.adopt(index, socket, runner.generation, Arc::clone(&runner.control)),
+    match SlotConnection::new(index, socket, runner.generation, Arc::clone(&runner.control)) {
+        Ok(slot) => inner.slots.adopt(slot, Arc::clone(&runner.control)),
         Err(error) => tracing::error!(%error, index, "a slot's socket cannot be used"),
     }
 }

@@ -9,11 +9,12 @@ use std::{
 use greenroom_core::DiskLimits;
 use greenroom_sandbox::message::{FromSlot, Prepare, ToSlot, receive, send};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     ExecError,
-    runner::read,
+    pipes::Outputs,
+    runner::{nonblocking, read, watch},
     slots::{Slots, Staying},
     stock::Kind,
 };
@@ -22,6 +23,8 @@ use super::{
 pub(super) struct SlotConnection {
     pub(super) index: u32,
     socket: AsyncFd<OwnedFd>,
+    /// What the pipes of its sandboxes are read through, one sandbox after the other.
+    outputs: Outputs,
     /// Of which runner: one that has been replaced takes no new work.
     pub(super) generation: u64,
     /// Keeps that runner alive.
@@ -34,11 +37,17 @@ pub(super) struct Prepared {
     /// `None` once the stage has them.
     ends: Option<Ends>,
     uid: u32,
-    /// The directory of its files.
-    directory: OwnedFd,
-    mount_namespace: Option<OwnedFd>,
+    remains: Remains,
     pub(super) disk: DiskLimits,
     pub(super) kind: Kind,
+}
+
+/// What outlives a sandbox's stage, where the slot hands it over ([`Prepare::hands_files_over`]).
+#[derive(Default)]
+struct Remains {
+    /// The directory of its files.
+    directory: Option<OwnedFd>,
+    mount_namespace: Option<OwnedFd>,
 }
 
 /// Our ends of a sandbox's pipes. Whoever has them must be the only one: a copy of `stdin` kept anywhere keeps the
@@ -58,21 +67,34 @@ pub(super) struct Base {
 
 impl SlotConnection {
     /// The connection to this slot of this runner.
-    pub(super) fn new(index: u32, socket: AsyncFd<OwnedFd>, generation: u64, runner: Arc<AsyncFd<OwnedFd>>) -> Self {
-        Self { index, socket, generation, _runner: runner }
+    ///
+    /// # Errors
+    /// Those of registering its socket with the reactor.
+    pub(super) fn new(index: u32, socket: OwnedFd, generation: u64, runner: Arc<AsyncFd<OwnedFd>>) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        // For reading only: each message that the slot takes would wake us up, to tell that there is room for the next.
+        let socket = watch(socket, Interest::READABLE)?;
+        Ok(Self { index, socket, outputs: Outputs::new()?, generation, _runner: runner })
+    }
+
+    /// Through what the pipes of its sandbox are read.
+    pub(super) fn outputs(&self) -> &Outputs {
+        &self.outputs
     }
 
     /// Sends a message, behind those that the slot has not read yet: a client can send signals faster than a busy slot
     /// takes them.
     pub(super) async fn send(&self, message: &ToSlot, fd: Option<&OwnedFd>) -> Result<(), ExecError> {
+        let fds: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
+        match send(self.socket.get_ref(), message, &fds) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            sent => return sent.map_err(|_| ExecError::RunnerLost),
+        }
+        // It is full, which is rare.
+        let socket = self.socket.get_ref().try_clone().and_then(nonblocking).map_err(|_| ExecError::RunnerLost)?;
         loop {
-            let mut ready = self.socket.writable().await.map_err(|_| ExecError::RunnerLost)?;
-            let sent = ready.try_io(|socket| {
-                let fds: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
-                send(socket.get_ref(), message, &fds)
-            });
-            // Else the socket is full.
-            if let Ok(sent) = sent {
+            let mut ready = socket.writable().await.map_err(|_| ExecError::RunnerLost)?;
+            if let Ok(sent) = ready.try_io(|socket| send(socket.get_ref(), message, &fds)) {
                 return sent.map_err(|_| ExecError::RunnerLost);
             }
         }
@@ -100,15 +122,16 @@ impl SlotConnection {
                 let mut fds = fds.into_iter();
                 let mut next = || fds.next().ok_or_else(|| lost(ExecError::RunnerLost));
                 let ends = Some(Ends { stdin: next()?, stdout: next()?, stderr: next()?, job: next()? });
-                let directory = next()?;
+                let remains = Remains { directory: fds.next(), mount_namespace: fds.next() };
                 let kind = prepare.zygote.map_or(Kind::Program, Kind::Zygote);
-                Ok(Prepared { slot: self, ends, uid, directory, mount_namespace: fds.next(), disk, kind })
+                Ok(Prepared { slot: self, ends, uid, remains, disk, kind })
             }
             Err(error) => Err(NotMade { error, slot: Some(self) }),
         }
     }
 
-    /// The inner error is the slot's own answer.
+    /// The inner error is the slot's own answer. Of a slot whose last sandbox is being removed its `Idle` comes first, if it comes at
+    /// all.
     async fn try_prepare(
         &self,
         prepare: Prepare,
@@ -121,8 +144,9 @@ impl SlotConnection {
                 (FromSlot::Ready { uid }, fds) => return Ok(Ok((uid, fds))),
                 (FromSlot::PrepareFailed { step, errno }, _) => failed = Some((step, errno)),
                 (FromSlot::Idle, _) => {
-                    let (step, errno) = failed.ok_or(ExecError::RunnerLost)?;
-                    return Ok(Err(ExecError::Sandbox { step: step.name(), source: io::Error::from_raw_os_error(errno) }));
+                    if let Some((step, errno)) = failed {
+                        return Ok(Err(ExecError::Sandbox { step: step.name(), source: io::Error::from_raw_os_error(errno) }));
+                    }
                 }
                 (FromSlot::Ended(_) | FromSlot::Counted(_), _) => return Err(ExecError::RunnerLost),
             }
@@ -159,19 +183,21 @@ impl From<NotMade> for ExecError {
 }
 
 /// In which state a sandbox is left.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
-    /// Its stage has ended, and the slot said so.
-    Ended,
     /// It has to be killed.
     Running,
+    /// Its stage has ended, and the slot said so.
+    Ended,
+    /// ... by its program's own exit, so that it will soon be gone.
+    Exited,
 }
 
 /// A sandbox that somebody has; dropped, it goes back to the table, whatever it was doing.
 pub(super) struct Lease {
     slots: Arc<Slots>,
     prepared: Option<Prepared>,
-    /// Whether its stage has ended: then nothing has to be killed.
-    ended: bool,
+    left: Left,
     /// Counted as one that stays, if it does.
     pub(super) staying: Option<Staying>,
 }
@@ -179,7 +205,7 @@ pub(super) struct Lease {
 impl Lease {
     pub(super) fn new(slots: &Arc<Slots>, prepared: Prepared) -> Self {
         slots.table().busy += 1;
-        Self { slots: Arc::clone(slots), prepared: Some(prepared), ended: false, staying: None }
+        Self { slots: Arc::clone(slots), prepared: Some(prepared), left: Left::Running, staying: None }
     }
 
     pub(super) fn kind(&self) -> Option<Kind> {
@@ -196,7 +222,7 @@ impl Lease {
     /// What a sandbox for the next stage needs of this one.
     pub(super) fn base(&self) -> io::Result<Base> {
         let prepared = self.prepared.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        let mount_namespace = prepared.mount_namespace.as_ref().map(OwnedFd::try_clone).transpose()?;
+        let mount_namespace = prepared.remains.mount_namespace.as_ref().map(OwnedFd::try_clone).transpose()?;
         Ok(Base { uid: prepared.uid, mount_namespace })
     }
 
@@ -211,8 +237,8 @@ impl Lease {
     }
 
     /// The stage has ended.
-    pub(super) fn ended(&mut self) {
-        self.ended = true;
+    pub(super) fn ended(&mut self, left: Left) {
+        self.left = left;
     }
 
     /// The slot.
@@ -223,14 +249,15 @@ impl Lease {
     /// The directory of the sandbox's files, and whose they are.
     pub(super) fn files(&self) -> io::Result<(OwnedFd, u32)> {
         let prepared = self.prepared.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        Ok((prepared.directory.try_clone()?, prepared.uid))
+        let directory = prepared.remains.directory.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        Ok((directory.try_clone()?, prepared.uid))
     }
 
     /// Waits until nothing is left of a sandbox whose stage has ended, and gives the slot back.
     pub(super) async fn finish(mut self) {
-        let Some(Prepared { slot, directory, mount_namespace, .. }) = self.prepared.take() else { return };
+        let Some(Prepared { slot, remains, .. }) = self.prepared.take() else { return };
         // The files are charged to the sandbox until nobody holds them.
-        drop((directory, mount_namespace));
+        drop(remains);
         self.slots.settle(slot, Left::Ended).await;
     }
 }
@@ -238,7 +265,12 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.slots.table().busy -= 1;
-        let Some(Prepared { slot, .. }) = self.prepared.take() else { return };
-        self.slots.recycle(slot, if self.ended { Left::Ended } else { Left::Running });
+        let Some(Prepared { slot, remains, .. }) = self.prepared.take() else { return };
+        let (slots, left) = (Arc::clone(&self.slots), self.left);
+        // Later: an answer must not wait until the last of a file system is taken down.
+        tokio::spawn(async move {
+            drop(remains);
+            slots.turn_over(slot, left).await;
+        });
     }
 }

@@ -189,9 +189,9 @@ impl Slots {
     }
 
     /// A new slot of the runner.
-    pub(super) fn adopt(&self, index: u32, socket: AsyncFd<OwnedFd>, generation: u64, runner: Arc<AsyncFd<OwnedFd>>) {
-        self.table().runner = Some(Arc::clone(&runner));
-        self.place(SlotConnection::new(index, socket, generation, runner));
+    pub(super) fn adopt(&self, slot: SlotConnection, runner: Arc<AsyncFd<OwnedFd>>) {
+        self.table().runner = Some(runner);
+        self.place(slot);
     }
 
     /// Another runner has taken over: the old one's free slots are given up, its busy ones when they come back.
@@ -204,15 +204,29 @@ impl Slots {
         table.generation
     }
 
-    /// Brings a slot back: waits for its `Idle` in the background.
-    pub(super) fn recycle(&self, slot: SlotConnection, left: Left) {
-        let Some(slots) = self.me.upgrade() else { return };
-        tokio::spawn(async move { slots.settle(slot, left).await });
+    /// Has a slot make what is missing, as soon as nothing is left of its sandbox.
+    pub(super) async fn turn_over(self: Arc<Self>, slot: SlotConnection, left: Left) {
+        let next = if left == Left::Exited { self.next_kind(&slot) } else { None };
+        match next {
+            // It finds this when it is done with the other: nobody has to be woken up in between.
+            Some(kind) => self.prepare_ahead(slot, kind).await,
+            None => self.settle(slot, left).await,
+        }
     }
 
+    /// What to prepare in a slot that will be free in a moment, unless somebody waits for it.
+    fn next_kind(&self, slot: &SlotConnection) -> Option<Kind> {
+        let mut table = self.table();
+        let is_free = slot.generation == table.generation && table.waiting.is_empty() && !table.is_ending();
+        let kind = if is_free { table.missing() } else { None };
+        table.preparing.extend(kind);
+        kind
+    }
+
+    /// Brings a slot back, as soon as nothing is left of its sandbox.
     pub(super) async fn settle(&self, slot: SlotConnection, left: Left) {
         let settled = match left {
-            Left::Ended => slot.settle().await,
+            Left::Ended | Left::Exited => slot.settle().await,
             Left::Running => slot.stop().await,
         };
         match settled {

@@ -1,17 +1,10 @@
 //! One stage in a prepared sandbox: the job goes in, output comes out, the slot says how it ended.
 
-use std::{
-    io,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::{io, os::fd::OwnedFd};
 
 use greenroom_core::{Exit, JobFile, Limits, Output, StageOutcome, StageSpec, Stdin, Stream, Usage, Verdict};
 use greenroom_sandbox::message::{Ended, FileHead, FromSlot, JobHead, StageLimits, Stopped, ToSlot};
-use rustix::{
-    buffer::spare_capacity,
-    event::epoll,
-    io::{Errno, read, write},
-};
+use rustix::io::{Errno, write};
 use tokio::{
     io::unix::AsyncFd,
     sync::{Semaphore, SemaphorePermit, mpsc},
@@ -19,12 +12,13 @@ use tokio::{
 
 use super::{
     Control, Event, ExecError, monotonic_us,
-    runner::{nonblocking, watch},
-    slot::{Ends, Lease, SlotConnection},
+    pipes::{Pipes, READ_BYTES},
+    runner::nonblocking,
+    slot::{Ends, Lease, Left, SlotConnection},
 };
 
-/// How much of a pipe is read at once: the size of a pipe's buffer (pipe(7)).
-const READ_BYTES: usize = 64 * 1024;
+/// So much a pipe or a socket that nobody has written to yet takes at once (pipe(7), PIPE_BUF).
+const FRESH_BYTES: usize = 4096;
 /// Events waiting for a client that reads slowly; more, and the program waits too.
 pub(super) const EVENT_QUEUE: usize = 16;
 
@@ -57,7 +51,9 @@ pub(super) async fn run(
     mut client: Option<&mut Client>,
 ) -> Result<StageEnd, ExecError> {
     let (slot, ends) = lease.open()?;
-    let mut running = Running::new(ends, files, stage)?;
+    let mut running = Running::new(slot, ends, files, stage)?;
+    running.job.write_if_fresh();
+    running.stdin.write_if_fresh();
     if running.job.bytes.len() <= EARLY_BYTES {
         running.job.advance();
     }
@@ -65,11 +61,11 @@ pub(super) async fn run(
     let turn = turns.acquire().await.map_err(|_| ExecError::ShuttingDown)?;
     let turn_us = monotonic_us() - asked;
     slot.send(&ToSlot::Start(StageLimits::from(&stage.limits)), None).await?;
-    let ended = running.finish(slot, turn, client.as_deref_mut()).await?;
+    let over = running.finish(slot, turn, client.as_deref_mut()).await?;
     // What came too late for this stage is not the next one's.
     while client.as_mut().is_some_and(|client| client.control.try_recv().is_ok()) {}
-    lease.ended();
-    ended.judge(stage, turn_us)
+    lease.ended(if over.ended.status.is_some() { Left::Exited } else { Left::Ended });
+    over.judge(stage, turn_us)
 }
 
 /// What is kept of a running stage.
@@ -94,18 +90,16 @@ pub(super) struct Over {
 }
 
 impl Running {
-    fn new(ends: Ends, files: &[JobFile], stage: &StageSpec) -> Result<Self, ExecError> {
+    fn new(slot: &SlotConnection, ends: Ends, files: &[JobFile], stage: &StageSpec) -> Result<Self, ExecError> {
         let io_failed = |source| ExecError::Io { what: "the sandbox's pipes", source };
         let (stdin, interactive) = match &stage.stdin {
             Stdin::Bytes(bytes) => (bytes.clone(), false),
             Stdin::Interactive => (Vec::new(), true),
         };
         let mut running = Self {
-            job: encode(files, &stage.argv, &stage.env, &stage.limits, false)
-                .and_then(|job| Outgoing::new(ends.job, job))
-                .map_err(io_failed)?,
-            stdin: Outgoing::new(ends.stdin, stdin).map_err(io_failed)?,
-            pipes: Pipes::new(ends.stdout, ends.stderr).map_err(io_failed)?,
+            job: Outgoing::new(ends.job, encode(files, &stage.argv, &stage.env, &stage.limits, false).map_err(io_failed)?),
+            stdin: Outgoing::new(ends.stdin, stdin),
+            pipes: Pipes::new(slot.outputs(), ends.stdout, ends.stderr).map_err(io_failed)?,
             output: Output::default(),
             crossed: None,
             output_bytes: stage.limits.output_bytes,
@@ -259,24 +253,32 @@ pub(super) struct Outgoing {
     waiting: Option<AsyncFd<OwnedFd>>,
     bytes: Vec<u8>,
     sent: usize,
+    /// Writing does not block.
+    nonblocking: bool,
     /// More may come: do not close when all is sent.
     keep_open: bool,
 }
 
 impl Outgoing {
-    pub(super) fn new(fd: OwnedFd, bytes: Vec<u8>) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self { fd: Some(fd), waiting: None, bytes, sent: 0, keep_open: false })
+    pub(super) fn new(fd: OwnedFd, bytes: Vec<u8>) -> Self {
+        Self { fd: Some(fd), bytes, ..Self::nothing() }
     }
 
     /// Nowhere to go, and nothing that does.
     fn nothing() -> Self {
-        Self { fd: None, waiting: None, bytes: Vec::new(), sent: 0, keep_open: false }
+        Self { fd: None, waiting: None, bytes: Vec::new(), sent: 0, nonblocking: false, keep_open: false }
     }
 
     /// Nothing yet, but more may come.
-    pub(super) fn open(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { keep_open: true, ..Self::new(fd, Vec::new())? })
+    pub(super) fn open(fd: OwnedFd) -> Self {
+        Self { keep_open: true, ..Self::new(fd, Vec::new()) }
+    }
+
+    /// Writes what is so little that it cannot wait: only before anything was written, and before the program begins.
+    fn write_if_fresh(&mut self) {
+        if self.bytes.len() <= FRESH_BYTES {
+            self.write();
+        }
     }
 
     pub(super) fn push(&mut self, bytes: Vec<u8>) {
@@ -307,6 +309,22 @@ impl Outgoing {
 
     /// Writes what fits; closes when done.
     pub(super) fn advance(&mut self) {
+        if !self.nonblocking
+            && self.sent < self.bytes.len()
+            && let Some(fd) = &self.fd
+        {
+            match rustix::io::ioctl_fionbio(fd, true) {
+                Ok(()) => self.nonblocking = true,
+                Err(error) => {
+                    tracing::warn!(%error, "a pipe cannot be written");
+                    return self.close();
+                }
+            }
+        }
+        self.write();
+    }
+
+    fn write(&mut self) {
         while self.sent < self.bytes.len() {
             let Some(fd) = &self.fd else { return };
             match write(fd, &self.bytes[self.sent..]) {
@@ -339,75 +357,6 @@ impl Outgoing {
         self.fd = None;
         self.bytes = Vec::new();
         self.sent = 0;
-    }
-}
-
-/// Both output pipes behind one epoll of their own: it lists them in the order in which they became readable,
-/// which is as much as the kernel can tell of the order in which the program wrote.
-pub(super) struct Pipes {
-    epoll: AsyncFd<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-    /// Readable, in order, not yet read empty.
-    pending: std::collections::VecDeque<Stream>,
-}
-
-impl Pipes {
-    pub(super) fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
-        let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        for (pipe, data) in [(&stdout, 1), (&stderr, 2)] {
-            rustix::io::ioctl_fionbio(pipe, true)?;
-            epoll::add(&both, pipe, epoll::EventData::new_u64(data), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
-        }
-        let epoll = watch(both, tokio::io::Interest::READABLE)?;
-        Ok(Self { epoll, stdout: Some(stdout), stderr: Some(stderr), pending: std::collections::VecDeque::new() })
-    }
-
-    fn at_end(&self) -> bool {
-        self.stdout.is_none() && self.stderr.is_none()
-    }
-
-    /// The next bytes; empty where a pipe has reached its end.
-    pub(super) async fn next(&mut self) -> io::Result<(Stream, Vec<u8>)> {
-        loop {
-            while let Some(&stream) = self.pending.front() {
-                let pipe = match stream {
-                    Stream::Stdout => &mut self.stdout,
-                    Stream::Stderr => &mut self.stderr,
-                };
-                let Some(fd) = pipe else {
-                    self.pending.pop_front();
-                    continue;
-                };
-                let mut bytes = Vec::with_capacity(READ_BYTES);
-                match read(fd.as_fd(), spare_capacity(&mut bytes)) {
-                    Ok(0) => {
-                        *pipe = None;
-                        return Ok((stream, bytes));
-                    }
-                    Ok(_) => {
-                        bytes.shrink_to_fit();
-                        return Ok((stream, bytes));
-                    }
-                    Err(Errno::INTR) => {}
-                    Err(Errno::AGAIN) => {
-                        self.pending.pop_front();
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            let mut ready = self.epoll.readable().await?;
-            let mut events = Vec::with_capacity(2);
-            let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-            match epoll::wait(self.epoll.get_ref(), spare_capacity(&mut events), Some(&zero)) {
-                Ok(0) => ready.clear_ready(),
-                Ok(_) => self
-                    .pending
-                    .extend(events.iter().map(|event| if event.data.u64() == 1 { Stream::Stdout } else { Stream::Stderr })),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 }
 

@@ -33,9 +33,10 @@ use super::{
     kept::{Kept, Key},
     monotonic_us,
     open::OpenSpec,
-    slot::{Lease, SlotConnection},
+    pipes::Pipes,
+    slot::{Lease, Left, SlotConnection},
     slots::Slots,
-    stage::{self, Client, Outgoing, Over, Pipes, Running, StageEnd},
+    stage::{self, Client, Outgoing, Over, Running, StageEnd},
     stock, tell, tell_again, tell_ended,
 };
 
@@ -246,9 +247,9 @@ impl Standbys {
         let limits = Limits { wall_ms: OpenSpec::NO_TIME_LIMIT_MS, cpu_ms: OpenSpec::NO_TIME_LIMIT_MS, ..limits };
         let job = stage::encode(&[], &kind.argv, &kind.env, &limits, false).map_err(failed)?;
         // It fits into the socket's buffer: there are no files in it.
-        Outgoing::new(ends.job, job).map_err(failed)?.advance();
-        let stdin = Outgoing::open(ends.stdin).map_err(failed)?;
-        let mut pipes = Pipes::new(ends.stdout, ends.stderr).map_err(failed)?;
+        Outgoing::new(ends.job, job).advance();
+        let stdin = Outgoing::open(ends.stdin);
+        let mut pipes = Pipes::new(slot.outputs(), ends.stdout, ends.stderr).map_err(failed)?;
         slot.send(&ToSlot::Start(StageLimits::from(&limits)), None).await?;
         let first = timeout(WARM_TIMEOUT, pipes.next()).await.map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?;
         match first.map_err(failed)? {
@@ -359,7 +360,7 @@ impl Standing {
         let running = Running::going_on(stdin, pipes, last);
         let over = running.finish(lease.slot()?, turn, client.as_deref_mut()).await?;
         while client.as_mut().is_some_and(|client| client.control.try_recv().is_ok()) {}
-        lease.ended();
+        lease.ended(Left::Ended);
         let end = over.judge(last, turn_left_us)?;
         tell_ended(client.as_deref(), &end.outcome).await;
         ends.push(end);
@@ -399,11 +400,11 @@ impl Standing {
                 },
                 message = slot.receive() => match message.ok()? {
                     (FromSlot::Ended(ended), _) if matches!(ended.stopped, Some(Stopped::Cpu | Stopped::Wall)) => {
-                        self.lease.ended();
+                        self.lease.ended(Left::Ended);
                         return Over::of(ended).judge(stage, turn_us).ok();
                     }
                     (FromSlot::Ended(_), _) => {
-                        self.lease.ended();
+                        self.lease.ended(Left::Ended);
                         return None;
                     }
                     _ => return None,

@@ -53,7 +53,8 @@ pub(crate) struct Counters {
 pub(crate) struct SlotCgroup {
     layout: Layout,
     in_force: Option<InForce>,
-    cpu_base_us: u64,
+    /// From where on CPU time counts; `None` until a run's limits are in force.
+    cpu_base_us: Option<u64>,
     oom_base: u64,
     /// What earlier runs left charged: pages of system files that they were the first to read. Not this run's.
     memory_base: u64,
@@ -64,7 +65,8 @@ pub(crate) struct SlotCgroup {
 enum Layout {
     V2(Unified),
     V1 {
-        dirs: V1<OwnedFd>,
+        /// `cgroup.procs` of each.
+        procs: V1<OwnedFd>,
         files: Box<V1Files>,
         /// In the bare v2 tree.
         unified: Option<Unified>,
@@ -110,6 +112,7 @@ const LEAF: &str = "run";
 /// A v2 directory that runs are cloned into.
 struct Leaf {
     dir: OwnedFd,
+    procs: OwnedFd,
     kill: OwnedFd,
     killed: Cell<bool>,
     events: OwnedFd,
@@ -136,7 +139,8 @@ impl Leaf {
     fn open(dir: OwnedFd) -> io::Result<Self> {
         let kill = open_file(&dir, "cgroup.kill", OFlags::WRONLY)?;
         let events = open_file(&dir, "cgroup.events", OFlags::RDONLY)?;
-        Ok(Self { dir, kill, killed: Cell::new(false), events })
+        let procs = open_file(&dir, "cgroup.procs", OFlags::WRONLY)?;
+        Ok(Self { dir, procs, kill, killed: Cell::new(false), events })
     }
 }
 
@@ -159,11 +163,12 @@ impl SlotCgroup {
             cpu_quota: open_file(&dirs.cpu, "cpu.cfs_quota_us", OFlags::WRONLY)?,
         });
         put(open_file(&dirs.cpu, "cpu.cfs_period_us", OFlags::WRONLY)?, PERIOD_US)?;
-        Ok(Self::new(Layout::V1 { dirs, files, unified }))
+        let procs = dirs.try_map(|dir| open_file(dir, "cgroup.procs", OFlags::WRONLY))?;
+        Ok(Self::new(Layout::V1 { procs, files, unified }))
     }
 
     fn new(layout: Layout) -> Self {
-        Self { layout, in_force: None, cpu_base_us: 0, oom_base: 0, memory_base: 0, memory_allowed: u64::MAX }
+        Self { layout, in_force: None, cpu_base_us: None, oom_base: 0, memory_base: 0, memory_allowed: u64::MAX }
     }
 
     /// Removes what a slot that died left here. Its leaf may have been killed: then no sandbox could ever be born in it.
@@ -176,22 +181,19 @@ impl SlotCgroup {
 
     /// Moves the calling process into the v1 cgroups; its children are born there. Nothing to do on v2.
     pub(crate) fn enter(&self) -> io::Result<()> {
-        if let Layout::V1 { dirs, .. } = &self.layout {
-            for dir in dirs.each() {
-                put(open_file(dir, "cgroup.procs", OFlags::WRONLY)?, 0)?;
-            }
+        if let Layout::V1 { procs, .. } = &self.layout {
+            procs.each().into_iter().try_for_each(|file| put(file, 0))?;
         }
         Ok(())
     }
 
     /// `cgroup.procs` of every directory that a process of the run has to be in.
-    pub(crate) fn procs(&self) -> io::Result<Vec<OwnedFd>> {
-        let leaf = self.leaf().map(|leaf| &leaf.dir);
-        let v1 = match &self.layout {
-            Layout::V1 { dirs, .. } => dirs.each().to_vec(),
-            Layout::V2(_) => Vec::new(),
+    pub(crate) fn procs(&self) -> Vec<BorrowedFd<'_>> {
+        let v1: &[&OwnedFd] = match &self.layout {
+            Layout::V1 { procs, .. } => &procs.each(),
+            Layout::V2(_) => &[],
         };
-        v1.into_iter().chain(leaf).map(|dir| open_file(dir, "cgroup.procs", OFlags::WRONLY)).collect()
+        v1.iter().copied().chain(self.leaf().map(|leaf| &leaf.procs)).map(AsFd::as_fd).collect()
     }
 
     /// Makes room for a run: a fresh leaf on v2, fresh counters on v1.
@@ -202,7 +204,7 @@ impl SlotCgroup {
                 // Out of memory ends the whole run: a half-killed one only computes nonsense until its time is up.
                 put_at(&fresh.dir, "memory.oom.group", 1)?;
                 self.in_force = None;
-                (self.cpu_base_us, self.oom_base) = (0, 0);
+                self.oom_base = 0;
             }
             Layout::V1 { files, unified, .. } => {
                 unified.as_mut().map(Unified::begin).transpose()?;
@@ -219,9 +221,9 @@ impl SlotCgroup {
                 self.oom_base = keyed(&files.oom_control, "oom_kill")?;
                 // Now, while nothing of the run exists: later its own first process would be taken for an earlier run's.
                 self.memory_base = number(&files.memory_usage)?;
-                self.cpu_base_us = number(&files.cpu_usage)? / 1000;
             }
         }
+        self.cpu_base_us = None;
         Ok(())
     }
 
@@ -257,7 +259,7 @@ impl SlotCgroup {
                 // Init is one more.
                 put_at(dir, "pids.max", (u64::from(limits.processes) + 1).min(MOST_PROCESSES))?;
                 put_text(open_file(dir, "cpu.max", OFlags::WRONLY)?, &format!("{quota_us} {PERIOD_US}"))?;
-                self.cpu_base_us = keyed(open_file(dir, "cpu.stat", OFlags::RDONLY)?, "usage_usec")?;
+                self.cpu_base_us = Some(keyed(open_file(dir, "cpu.stat", OFlags::RDONLY)?, "usage_usec")?);
             }
             Layout::V1 { files, .. } => {
                 if before.is_none_or(|b| b.memory_bytes != wanted.memory_bytes) {
@@ -272,7 +274,7 @@ impl SlotCgroup {
                 }
                 self.in_force = Some(wanted);
                 put(&files.memory_peak, 0)?;
-                self.cpu_base_us = number(&files.cpu_usage)? / 1000;
+                self.cpu_base_us = Some(number(&files.cpu_usage)? / 1000);
             }
         }
         Ok(())
@@ -280,6 +282,7 @@ impl SlotCgroup {
 
     /// CPU time used by the run so far, microseconds.
     pub(crate) fn cpu_us(&self) -> io::Result<u64> {
+        let Some(base_us) = self.cpu_base_us else { return Ok(0) };
         let total = match &self.layout {
             Layout::V2(unified) => match &unified.leaf {
                 Some(leaf) => keyed(open_file(&leaf.dir, "cpu.stat", OFlags::RDONLY)?, "usage_usec")?,
@@ -287,7 +290,7 @@ impl SlotCgroup {
             },
             Layout::V1 { files, .. } => number(&files.cpu_usage)? / 1000,
         };
-        Ok(total.saturating_sub(self.cpu_base_us))
+        Ok(total.saturating_sub(base_us))
     }
 
     /// What the run has used, and whether the out-of-memory killer struck.

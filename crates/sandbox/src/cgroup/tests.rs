@@ -101,6 +101,7 @@ fn on_v2_limits_are_written_to_the_leaf_and_the_verdict_is_read_from_its_counter
     for (name, content) in [
         ("../cgroup.subtree_control", ""),
         ("cgroup.kill", ""),
+        ("cgroup.procs", ""),
         ("cgroup.events", "populated 1\nfrozen 0\n"),
         ("memory.oom.group", ""),
         ("memory.max", ""),

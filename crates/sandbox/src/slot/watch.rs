@@ -22,6 +22,8 @@ struct Run {
     limits: Option<StageLimits>,
     started_at_us: u64,
     exec_at_us: Option<u64>,
+    /// Before this its CPU time cannot be used up.
+    cpu_due_us: u64,
     status: Option<i32>,
     waited_cpu_us: u64,
     failed: Option<(Step, i32)>,
@@ -112,6 +114,7 @@ impl Slot {
                 }
                 run.limits = Some(limits);
                 run.started_at_us = monotonic_us();
+                run.cpu_due_us = self.cpu_due_us(run.started_at_us, micros(limits.cpu_ms), &limits);
                 if let Some(used) = used {
                     // The program runs, and begins something new: its clocks start again.
                     run.exec_at_us = Some(run.started_at_us);
@@ -158,7 +161,7 @@ impl Slot {
     }
 
     /// Whether a time limit has been reached; else how long it can take at least, microseconds.
-    fn check_time(&self, run: &Run, now: u64) -> io::Result<Check> {
+    fn check_time(&self, run: &mut Run, now: u64) -> io::Result<Check> {
         let Some(limits) = run.limits else { return Ok(Check::In(None)) };
         let since = run.exec_at_us.unwrap_or(run.started_at_us);
         let wall_left = micros(limits.wall_ms).saturating_sub(now.saturating_sub(since));
@@ -166,13 +169,20 @@ impl Slot {
             return Ok(Check::Stop(Stopped::Wall));
         }
         let Some(cgroup) = &self.cgroup else { return Ok(Check::In(Some(wall_left))) };
-        let cpu_left = micros(limits.cpu_ms).saturating_sub(cgroup.cpu_us()?);
-        if cpu_left == 0 {
-            return Ok(Check::Stop(Stopped::Cpu));
+        if now >= run.cpu_due_us {
+            let cpu_left = micros(limits.cpu_ms).saturating_sub(cgroup.cpu_us()?);
+            if cpu_left == 0 {
+                return Ok(Check::Stop(Stopped::Cpu));
+            }
+            run.cpu_due_us = self.cpu_due_us(now, cpu_left, &limits);
         }
-        // All processors that it may use, used without pause: sooner it cannot be used up.
+        Ok(Check::In(Some(wall_left.min(run.cpu_due_us - now))))
+    }
+
+    /// When so much CPU time can be used up at the soonest: by all processors that the stage may use, used without pause.
+    fn cpu_due_us(&self, now: u64, cpu_left_us: u64, limits: &StageLimits) -> u64 {
         let parallel = u64::from(limits.cpu_milli).div_ceil(1000).clamp(1, self.shared.cpus);
-        Ok(Check::In(Some(wall_left.min((cpu_left / parallel).max(CPU_RESOLUTION_US)))))
+        now.saturating_add((cpu_left_us / parallel).max(CPU_RESOLUTION_US))
     }
 
     /// Ends what is left of a stage and takes stock.
