@@ -22,30 +22,60 @@ pub(crate) fn raise(birth: &Birth<'_>) -> io::Result<()> {
     rules(birth).and_then(|rules| Ok(rules.restrict_self().map(drop)?)).map_err(io::Error::other)
 }
 
-/// The rules as a descriptor, for a process that is not ours to call them by.
-pub(crate) fn for_zygote(birth: &Birth<'_>) -> io::Result<Option<OwnedFd>> {
-    if birth.shared.landlock_abi == 0 { Ok(None) } else { rules(birth).map(Into::into).map_err(io::Error::other) }
+/// The rules as a descriptor, for a process that is not ours to call them by. The three places are a sandbox's own; all else is
+/// the template's and the same in every sandbox.
+pub(crate) fn for_zygote(abi: u32, files: &OwnedFd, tmp: &OwnedFd, shm: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    if abi == 0 {
+        return Ok(None);
+    }
+    let rules = || -> Result<RulesetCreated, Box<dyn std::error::Error + Send + Sync>> {
+        let mut rules = wanted()?.create()?;
+        for (place, access) in [("/dev", device()), ("/", read())] {
+            rules = rules.add_rule(PathBeneath::new(PathFd::new(place)?, access))?;
+        }
+        for place in [files, tmp, shm] {
+            rules = rules.add_rule(PathBeneath::new(place, write()))?;
+        }
+        Ok(rules)
+    };
+    rules().map(Into::into).map_err(io::Error::other)
+}
+
+fn everything() -> BitFlags<AccessFs> {
+    AccessFs::from_all(WANTED)
+}
+
+fn read() -> BitFlags<AccessFs> {
+    AccessFs::Execute | AccessFs::ReadFile | AccessFs::ReadDir
+}
+
+fn write() -> BitFlags<AccessFs> {
+    everything() & !(AccessFs::MakeChar | AccessFs::MakeBlock)
+}
+
+fn device() -> BitFlags<AccessFs> {
+    AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev
+}
+
+fn wanted() -> Result<Ruleset, landlock::RulesetError> {
+    let wanted = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(everything())?;
+    wanted.scope(Scope::AbstractUnixSocket | Scope::Signal)
 }
 
 fn rules(birth: &Birth<'_>) -> Result<RulesetCreated, Box<dyn std::error::Error + Send + Sync>> {
-    let everything = AccessFs::from_all(WANTED);
-    let read = AccessFs::Execute | AccessFs::ReadFile | AccessFs::ReadDir;
-    let write = everything & !(AccessFs::MakeChar | AccessFs::MakeBlock);
-    let device = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
-    let mut wanted = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(everything)?;
-    wanted = wanted.scope(Scope::AbstractUnixSocket | Scope::Signal)?;
+    let mut wanted = wanted()?;
     if birth.shared.profile == Profile::Restricted {
         // No network namespace: TCP is refused here, and every internet socket by the filter.
         wanted = wanted.handle_access(AccessNet::from_all(WANTED))?;
     }
     let mut rules = wanted.create()?;
-    let mut places: Vec<(&str, BitFlags<AccessFs>)> = vec![("/dev", device)];
+    let mut places: Vec<(&str, BitFlags<AccessFs>)> = vec![("/dev", device())];
     match &birth.workspace {
-        None => places.extend([("/", read), (birth.prepare.place.path(), write), ("/tmp", write), ("/dev/shm", write)]),
+        None => places.extend([("/", read()), (birth.prepare.place.path(), write()), ("/tmp", write()), ("/dev/shm", write())]),
         Some(workspace) => {
-            places.extend(RESTRICTED_SYSTEM.iter().map(|place| (*place, read)));
-            places.extend(birth.shared.etc.iter().map(|place| (place.as_str(), read)));
-            places.push((workspace.to_str().ok_or("the workspace's path is not UTF-8")?, write));
+            places.extend(RESTRICTED_SYSTEM.iter().map(|place| (*place, read())));
+            places.extend(birth.shared.etc.iter().map(|place| (place.as_str(), read())));
+            places.push((workspace.to_str().ok_or("the workspace's path is not UTF-8")?, write()));
         }
     }
     for (place, access) in places {

@@ -230,8 +230,8 @@ pub enum Stopped {
 /// Init and worker to slot.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Status {
-    /// From init: mounts are made. Passed: the worker's pidfd, the directory of its files and, where there is one,
-    /// the mount namespace.
+    /// From init: it has no right left, and only reaps. Passed by an init without mounts (see [`Status::Mounted`]): the worker's pidfd
+    /// and the directory of its files.
     Ready,
     /// From the worker: it has no right left that a program may not have, and waits for its job.
     Sealed,
@@ -248,8 +248,8 @@ pub(crate) enum Status {
     },
     /// From a zygote's child, its pid in the sandbox: as [`Status::Sealed`]. Passed: its pidfd.
     Born(u32),
-    /// From the init of a sandbox whose program comes from a zygote: mounts are made. Passed: the directory of its files, the
-    /// mount namespace and, where the kernel has Landlock, the rules.
+    /// From an init with mounts: they are made, and it waits for its child's pid. Passed: the directory of the sandbox's files, the
+    /// mount namespace, its /tmp and its /dev/shm.
     Mounted,
 }
 

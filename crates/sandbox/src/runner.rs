@@ -25,6 +25,7 @@ use crate::{
     filter,
     host::{self, CgroupVersion, HostReport},
     message::{FromRunner, ToRunner, packet_pair, receive_now, send},
+    rights,
     slot::{Shared, Slot, own_mount_namespace},
     step::{Failure, Step, take},
     sys::{self, Cloned},
@@ -180,6 +181,7 @@ impl Runner {
             uids_per_slot: UIDS_PER_SLOT,
             slots,
             mount_namespace: None,
+            init: None,
             workspaces: None,
             oom_score: "0",
             etc: config.etc.iter().map(|name| format!("/etc/{name}")).collect(),
@@ -295,9 +297,9 @@ impl Runner {
             Cloned::Child => {
                 drop(server);
                 std::thread::sleep(delay);
-                let slot = Slot::new(Rc::clone(&self.shared), index, cgroup, slot);
-                match settle(&slot) {
-                    Ok(()) => slot.main(),
+                let slot = take(Step::ParentDeath, || Slot::new(Rc::clone(&self.shared), index, cgroup, slot));
+                match slot.and_then(|slot| settle(&slot).map(|()| slot)) {
+                    Ok(slot) => slot.main(),
                     Err(failure) => {
                         eprintln!("greenroom runner: slot {index} cannot start: {failure}");
                         sys::exit_now(1)
@@ -374,12 +376,14 @@ fn enclose(config: &SandboxConfig, shared: &mut Shared, report: &mut HostReport)
             _ => rustix::process::geteuid().as_raw()..rustix::process::geteuid().as_raw() + 1,
         };
         shared.mount_namespace = Some(take(Step::Unshare, own_mount_namespace)?);
-        template::enter(config, shared.profile, uids)?;
+        shared.init = Some(template::enter(config, shared.profile, uids)?);
     }
     take(Step::DropCapabilities, || {
         set_no_new_privs(true)?;
-        if !shared.zygotes.is_empty() {
-            zygote::bequeath()?;
+        if shared.init.is_some() {
+            // Before the bounding set is emptied.
+            let zygotes = if shared.zygotes.is_empty() { CapabilitySet::empty() } else { rights::ZYGOTE };
+            rights::bequeath(rights::INIT | zygotes)?;
         }
         if rustix::process::geteuid().is_root() || shared.profile == Profile::Rootless {
             for capability in CapabilitySet::all().iter() {
@@ -414,8 +418,8 @@ fn settle(slot: &Slot) -> Result<(), Failure> {
         rustix::thread::set_name(c"greenroom-slot")?;
         set_parent_process_death_signal(Some(Signal::KILL))
     })?;
-    if !slot.shared.zygotes.is_empty() {
-        take(Step::DropCapabilities, zygote::disinherit)?;
+    if slot.shared.init.is_some() {
+        take(Step::DropCapabilities, || rights::bequeath(rights::INIT))?;
     }
     if let Some(cgroup) = &slot.cgroup {
         take(Step::SlotAttach, || cgroup.clear().and_then(|()| cgroup.enter()))?;

@@ -11,6 +11,7 @@
 //! One sandbox at a time, one thing at a time: what has to wait (a mount, a dying fork bomb) waits here, and
 //! holds up neither the server nor another slot.
 
+mod birth;
 mod watch;
 
 use std::{
@@ -21,22 +22,16 @@ use std::{
 };
 
 use greenroom_core::Profile;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    pipe::{PipeFlags, pipe_with},
-    process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid},
-    thread::{LinkNameSpaceType, move_into_link_name_space},
-};
+use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
 
 use crate::{
     cgroup::SlotCgroup,
     config::Network,
-    init::{self, Birth, WorkerEnds},
-    message::{FromSlot, Prepare, Status, ToSlot, packet_pair, receive, receive_now, send, stream_pair},
-    step::{Failure, Step, take},
-    sys::{self, Cloned},
+    message::{FromSlot, Prepare, ToSlot, receive, receive_now, send},
+    step::{Step, take},
+    sys::{self, Stack},
     workspaces::{self, Workspaces},
-    zygote::{self, Line},
+    zygote::Line,
 };
 
 /// What all sandboxes of a runner share; made before the first slot, never changed.
@@ -60,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) slots: u32,
     /// The runner's mount namespace, to come back to.
     pub(crate) mount_namespace: Option<OwnedFd>,
+    /// The program of the first processes, where they have mounts of their own.
+    pub(crate) init: Option<OwnedFd>,
     /// Where workspaces stand without mounts of our own (profile restricted).
     pub(crate) workspaces: Option<Workspaces>,
     /// oom_score_adj of our own processes.
@@ -78,9 +75,6 @@ const CPU_RESOLUTION_US: u64 = 1_000;
 /// kernel); the runner replaces it.
 const REAP_TIMEOUT: Duration = Duration::from_secs(30);
 
-const NAMESPACES: u64 =
-    (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP) as u64;
-
 /// The slot's own state.
 pub(crate) struct Slot {
     pub(crate) shared: Rc<Shared>,
@@ -89,6 +83,8 @@ pub(crate) struct Slot {
     /// The server.
     pub(crate) server: OwnedFd,
     generation: u32,
+    /// What processes that share our memory for a moment stand on.
+    stacks: [Stack; 2],
 }
 
 /// A sandbox that exists.
@@ -125,8 +121,8 @@ impl From<io::Error> for Exit {
 }
 
 impl Slot {
-    pub(crate) fn new(shared: Rc<Shared>, index: u32, cgroup: Option<SlotCgroup>, server: OwnedFd) -> Self {
-        Self { shared, index, cgroup, server, generation: 0 }
+    pub(crate) fn new(shared: Rc<Shared>, index: u32, cgroup: Option<SlotCgroup>, server: OwnedFd) -> io::Result<Self> {
+        Ok(Self { shared, index, cgroup, server, generation: 0, stacks: [Stack::new()?, Stack::new()?] })
     }
 
     /// Serves until the server is gone.
@@ -213,64 +209,6 @@ impl Slot {
         self.shared.first_uid + self.index + self.shared.slots * generation
     }
 
-    fn prepare(&mut self, prepare: Prepare, base: Option<OwnedFd>) -> Result<(Sandbox, ServerEnds), Failure> {
-        let uid = prepare.uid.unwrap_or_else(|| self.next_uid());
-        take(Step::LeafCgroup, || self.cgroup.as_mut().map_or(Ok(()), SlotCgroup::begin))?;
-        let (status, status_inside, server, worker) = take(Step::Channels, channels)?;
-        let workspace = match &self.shared.workspaces {
-            Some(workspaces) => Some(take(Step::MountDisk, || {
-                let owner = self.shared.own_uids.then_some(uid);
-                workspaces.ready(self.index, prepare.continues, owner)
-            })?),
-            None => None,
-        };
-        if let Some(base) = &base {
-            take(Step::EnterBase, || move_into_link_name_space(base.as_fd(), Some(LinkNameSpaceType::Mount)))?;
-        }
-        let cloned = take(Step::CloneInit, || -> io::Result<Cloned> {
-            let mut flags = 0;
-            if self.shared.profile != Profile::Restricted {
-                flags |= NAMESPACES;
-                if self.shared.network == Network::Loopback {
-                    flags |= libc::CLONE_NEWNET as u64;
-                }
-            }
-            sys::clone(flags, self.cgroup.as_ref().and_then(SlotCgroup::clone_into))
-        });
-        if let Ok(Cloned::Child) = cloned {
-            drop((status, server));
-            let birth = Birth { shared: &self.shared, prepare, uid, workspace, status: status_inside };
-            init::main(birth, worker);
-        }
-        if let (Some(_), Some(home)) = (&base, &self.shared.mount_namespace) {
-            take(Step::EnterBase, || move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Mount)))?;
-        }
-        let Cloned::Parent { pid, pidfd: init_fd } = cloned? else { sys::exit_now(1) };
-        let init = Pid::from_raw(pid).ok_or_else(|| Failure { step: Step::CloneInit, source: rustix::io::Errno::SRCH.into() })?;
-        let born = match prepare.zygote {
-            None => {
-                // While we have the inner end, too, the end of an init that dies without a word cannot be seen.
-                drop((status_inside, worker));
-                await_birth(&status)
-            }
-            Some(number) => self.await_fork(number, prepare, uid, (&status, &status_inside), &worker, &init_fd),
-        };
-        let mut fds = match born {
-            Ok(fds) => fds.into_iter(),
-            Err(failure) => {
-                // It may hang in a later step: end it in any case, and leave no zombie.
-                take(Step::Reap, || kill(&init_fd).and_then(|()| reap(init)))?;
-                return Err(failure);
-            }
-        };
-        let mut next =
-            || fds.next().ok_or_else(|| Failure { step: Step::Ready, source: io::Error::from(io::ErrorKind::UnexpectedEof) });
-        let (worker_fd, directory) = (next()?, next()?);
-        let (stdin, stdout, stderr, job) = server;
-        let ends = ServerEnds { stdin, stdout, stderr, job, directory, mount_namespace: fds.next() };
-        Ok((Sandbox { init, init_fd, worker_fd, status, uid }, ends))
-    }
-
     /// Kills everything of a sandbox: by cgroup, and its init in any case.
     fn kill(&self, sandbox: &Sandbox) -> io::Result<()> {
         if let Some(cgroup) = &self.cgroup {
@@ -298,104 +236,6 @@ impl Slot {
             std::thread::sleep(Duration::from_micros(200));
         }
         take(Step::RemoveLeaf, || cgroup.end()).map_err(|failure| Exit::Broken(failure.source))
-    }
-}
-
-impl Slot {
-    /// Has a zygote fork the worker into what init has made, as soon as it has.
-    fn await_fork(
-        &self,
-        zygote: u32,
-        prepare: Prepare,
-        uid: u32,
-        (status, inside): (&OwnedFd, &OwnedFd),
-        worker: &WorkerEnds,
-        init: &OwnedFd,
-    ) -> Result<Vec<OwnedFd>, Failure> {
-        let failed = |source| Failure { step: Step::Fork, source };
-        let mut mounted = await_status(status, init, None, |message| matches!(message, Status::Mounted))?.1.into_iter();
-        let mut next = || mounted.next().ok_or_else(|| failed(io::ErrorKind::UnexpectedEof.into()));
-        let (directory, mount_namespace) = (next()?, next()?);
-        let cgroups = self.cgroup.as_ref().map(SlotCgroup::procs).unwrap_or_default();
-        let rules = mounted.next();
-        let birth = zygote::Birth {
-            uid,
-            place: prepare.place,
-            status: inside.as_fd(),
-            job: worker.job.as_fd(),
-            stdin: worker.stdin.as_fd(),
-            stdout: worker.stdout.as_fd(),
-            stderr: worker.stderr.as_fd(),
-            init: init.as_fd(),
-            rules: rules.as_ref().map(AsFd::as_fd),
-            cgroups: &cgroups,
-        };
-        let line = self.shared.zygotes.get(zygote as usize).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-        take(Step::Fork, || line.ask(&birth))?;
-        let born = await_status(status, init, Some(zygote::FORK_TIMEOUT), |message| matches!(message, Status::Born(_)));
-        if born.as_ref().is_err_and(|failure| failure.errno() == libc::ETIMEDOUT) {
-            line.complain();
-        }
-        let (born, fds) = born?;
-        let Status::Born(pid) = born else { return Err(failed(io::ErrorKind::InvalidData.into())) };
-        // Init waits for it: the program is its child by now.
-        rustix::io::write(status, &pid.to_le_bytes()).map_err(|error| failed(error.into()))?;
-        await_status(status, init, None, |message| matches!(message, Status::Ready))?;
-        Ok(fds.into_iter().chain([directory, mount_namespace]).collect())
-    }
-}
-
-/// Waits for one message, and takes any failure for the answer. The socket's other end is open in more places than init:
-/// its death is seen by its own descriptor.
-fn await_status(
-    status: &OwnedFd,
-    init: &OwnedFd,
-    timeout: Option<Duration>,
-    wanted: impl Fn(&Status) -> bool,
-) -> Result<(Status, Vec<OwnedFd>), Failure> {
-    let failed = |source| Failure { step: Step::Fork, source };
-    let timeout = timeout.map(Timespec::try_from).transpose().map_err(|error| failed(io::Error::other(error)))?;
-    let mut fds = [PollFd::new(status, PollFlags::IN), PollFd::new(init, PollFlags::IN)];
-    let polled = rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()));
-    if polled.map_err(|error| failed(error.into()))? == 0 {
-        return Err(failed(rustix::io::Errno::TIMEDOUT.into()));
-    }
-    if fds[0].revents().is_empty() {
-        return Err(failed(io::ErrorKind::UnexpectedEof.into()));
-    }
-    match receive::<Status>(status).map_err(failed)? {
-        Some((Status::Failed(step, errno), _)) => Err(Failure { step, source: io::Error::from_raw_os_error(errno) }),
-        Some((message, fds)) if wanted(&message) => Ok((message, fds)),
-        _ => Err(failed(io::ErrorKind::UnexpectedEof.into())),
-    }
-}
-
-type Channels = (OwnedFd, OwnedFd, (OwnedFd, OwnedFd, OwnedFd, OwnedFd), WorkerEnds);
-
-fn channels() -> io::Result<Channels> {
-    let (status, status_inside) = packet_pair()?;
-    let pipe = || pipe_with(PipeFlags::CLOEXEC);
-    let ((stdin, stdin_in), (stdout_in, stdout), (stderr_in, stderr)) = (pipe()?, pipe()?, pipe()?);
-    let (job_in, job) = stream_pair()?;
-    Ok((status, status_inside, (stdin_in, stdout_in, stderr_in, job_in), WorkerEnds { stdin, stdout, stderr, job }))
-}
-
-/// Waits until init and worker are both ready; gives init's descriptors.
-fn await_birth(status: &OwnedFd) -> Result<Vec<OwnedFd>, Failure> {
-    let failed = |source| Failure { step: Step::Ready, source };
-    let (mut sealed, mut ready) = (false, None);
-    loop {
-        match receive::<Status>(status).map_err(failed)? {
-            Some((Status::Ready, fds)) => ready = Some(fds),
-            Some((Status::Sealed, _)) => sealed = true,
-            Some((Status::Failed(step, errno), _)) => return Err(Failure { step, source: io::Error::from_raw_os_error(errno) }),
-            Some((Status::Exec(_) | Status::Exited { .. } | Status::Born(_) | Status::Mounted, _)) | None => {
-                return Err(failed(io::ErrorKind::UnexpectedEof.into()));
-            }
-        }
-        if sealed && let Some(fds) = ready.take() {
-            return Ok(fds);
-        }
     }
 }
 

@@ -118,12 +118,24 @@ pub(crate) fn take<T, E: Into<io::Error>>(step: Step, body: impl FnOnce() -> Res
     body().map_err(|error| Failure { step, source: error.into() })
 }
 
+/// The step to die at, if one is asked for.
+#[cfg(debug_assertions)]
+pub(crate) fn crash_at() -> Option<Step> {
+    use std::sync::OnceLock;
+    static AT: OnceLock<Option<Step>> = OnceLock::new();
+    let asked = || std::env::var("GREENROOM_CRASH_AT").ok();
+    *AT.get_or_init(|| asked().and_then(|name| Step::ALL.iter().find(|step| step.name() == name).copied()))
+}
+
+#[cfg(not(debug_assertions))]
+pub(crate) fn crash_at() -> Option<Step> {
+    None
+}
+
 /// Dies here, as by `kill -9`, if this is the step asked for.
 #[cfg(debug_assertions)]
 pub(crate) fn crash_point(step: Step) {
-    use std::sync::OnceLock;
-    static AT: OnceLock<Option<String>> = OnceLock::new();
-    if AT.get_or_init(|| std::env::var("GREENROOM_CRASH_AT").ok()).as_deref() == Some(step.name()) {
+    if crash_at() == Some(step) {
         // The first process of a pid namespace cannot kill itself; it exits instead, which ends the namespace just so.
         let killed = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         std::process::exit(if killed.is_ok() { 137 } else { 1 });

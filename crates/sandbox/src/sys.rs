@@ -1,13 +1,17 @@
 //! The system calls that have no safe wrapper. The only `unsafe` of the project.
 
 use std::{
-    ffi::{CStr, CString},
+    arch::asm,
+    ffi::{CStr, CString, c_void},
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
 };
 
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{
+    CapabilitySet, ThreadNameSpaceType, UnshareFlags, capabilities, configure_capability_in_ambient_set,
+    move_into_thread_name_spaces, unshare_unsafe,
+};
 
 /// clone3(2), from linux/sched.h (libc's constant has too narrow a type).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -32,15 +36,7 @@ pub(crate) enum Cloned {
 /// once at start, and nothing in this crate makes threads.
 pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
-    // SAFETY: clone_args is plain integers, for which zero is a valid value (clone3(2): unused fields must be 0).
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = flags | libc::CLONE_PIDFD as u64;
-    args.pidfd = ptr::from_mut(&mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
-    if let Some(cgroup) = cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
-    }
+    let mut args = clone_args(flags, Some(&mut pidfd), cgroup)?;
     // SAFETY: `args` and `pidfd` outlive the call; without CLONE_VM the child gets its own copy of the address
     // space, and the process is single-threaded (see above), so no invariant of another thread can be torn.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
@@ -52,6 +48,234 @@ pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cl
             // SAFETY: the kernel stored a fresh descriptor there (CLONE_PIDFD), owned by nobody else.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Cloned::Parent { pid, pidfd })
+        }
+    }
+}
+
+/// A stack for processes that share this one's memory for a moment. Lives as long as this process.
+#[derive(Clone, Copy)]
+pub(crate) struct Stack {
+    bottom: *mut c_void,
+}
+
+/// Room for all that a worker does before it execs; only what is touched exists.
+const STACK_BYTES: usize = 1 << 20;
+const GUARD_BYTES: usize = 64 << 10;
+
+impl Stack {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK);
+        // SAFETY: a mapping at a place that the kernel chooses takes the place of none.
+        let bottom = unsafe { libc::mmap(ptr::null_mut(), GUARD_BYTES + STACK_BYTES, protection, flags, -1, 0) };
+        if bottom == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the lowest part of the mapping just made, which nothing uses yet.
+        check(i64::from(unsafe { libc::mprotect(bottom, GUARD_BYTES, libc::PROT_NONE) }))?;
+        Ok(Self { bottom })
+    }
+}
+
+/// `clone3(2)` on a stack of its own, sharing memory, this process waiting until the child has ended or become a program
+/// (`CLONE_VM`, `CLONE_VFORK`). Gives the child's pid or an errno.
+///
+/// SAFETY: `entry(argument)` is called in the child. It must leave no memory of this process in a state that this process does
+/// not expect, and must not return. One child at a time uses `stack`.
+unsafe fn clone_sharing(
+    args: &mut libc::clone_args,
+    stack: Stack,
+    entry: extern "C" fn(*mut c_void) -> !,
+    argument: *mut c_void,
+) -> i64 {
+    args.flags |= (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
+    args.stack = stack.bottom as u64 + GUARD_BYTES as u64;
+    args.stack_size = STACK_BYTES as u64;
+    let (args, size) = (ptr::from_mut(args), size_of::<libc::clone_args>());
+    let result: i64;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the parent goes on behind the label with what the kernel leaves as it was: all but rax, rcx and r11. The child begins with the same
+    // registers on top of the empty stack, aligned to 16 as a call wants it, and never leaves `entry`.
+    unsafe {
+        asm!(
+            "syscall", "test rax, rax", "jnz 2f", "xor ebp, ebp", "mov rdi, r13", "call r12", "ud2", "2:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") args, in("rsi") size, in("r12") entry, in("r13") argument, out("rcx") _, out("r11") _,
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above; the kernel leaves all registers but x0 as they were.
+    unsafe {
+        asm!(
+            "svc #0", "cbnz x0, 2f", "mov x29, xzr", "mov x30, xzr", "mov x0, x21", "blr x20", "brk #1", "2:",
+            in("x8") libc::SYS_clone3, inlateout("x0") args => result,
+            in("x1") size, in("x20") entry, in("x21") argument, lateout("x30") _,
+        );
+    }
+    result
+}
+
+/// A program to become, with a descriptor of ours as its standard input.
+struct Becoming<'a> {
+    program: BorrowedFd<'a>,
+    stdin: BorrowedFd<'a>,
+    name: &'a CStr,
+    /// What has to be kept by name: who is not root of his user namespace loses all else (capabilities(7), "ambient").
+    ambient: CapabilitySet,
+    errno: i32,
+}
+
+extern "C" fn become_program(this: *mut c_void) -> ! {
+    // SAFETY: `spawn` passes its own, and waits while this runs.
+    let this = unsafe { &mut *this.cast::<Becoming<'_>>() };
+    let error = match this.prepare() {
+        Ok(()) => {
+            let (argv, envp) = ([this.name.as_ptr(), ptr::null()], [ptr::null::<libc::c_char>()]);
+            let (program, empty) = (this.program.as_raw_fd(), c"");
+            // SAFETY: C strings and arrays of them ended by null, which outlive the call. (Not libc's own function: not all have it.)
+            unsafe {
+                libc::syscall(libc::SYS_execveat, program, empty.as_ptr(), argv.as_ptr(), envp.as_ptr(), libc::AT_EMPTY_PATH)
+            };
+            io::Error::last_os_error()
+        }
+        Err(error) => error,
+    };
+    this.errno = error.raw_os_error().unwrap_or(libc::EIO);
+    exit_now(1)
+}
+
+impl Becoming<'_> {
+    /// System calls only: the memory is the parent's.
+    fn prepare(&self) -> io::Result<()> {
+        rustix::stdio::dup2_stdin(self.stdin)?;
+        Ok(self.ambient.iter().try_for_each(|capability| configure_capability_in_ambient_set(capability, true))?)
+    }
+}
+
+/// Starts a program in new namespaces without a copy of this process. It has our first three descriptors, of which the first is `stdin`,
+/// and of our capabilities those to hand on. Gives its pid and a pidfd.
+pub(crate) fn spawn(
+    stack: Stack,
+    (program, name): (BorrowedFd<'_>, &CStr),
+    stdin: BorrowedFd<'_>,
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> io::Result<(i32, OwnedFd)> {
+    let is_root = rustix::process::geteuid().is_root();
+    let ambient = if is_root { CapabilitySet::empty() } else { capabilities(None)?.inheritable };
+    let mut becoming = Becoming { program, stdin, name, ambient, errno: 0 };
+    let mut pidfd: RawFd = -1;
+    let mut args = clone_args(flags, Some(&mut pidfd), cgroup)?;
+    // SAFETY: the child makes system calls, writes one number of `becoming`, and execs or exits.
+    let result = unsafe { clone_sharing(&mut args, stack, become_program, ptr::from_mut(&mut becoming).cast()) };
+    let pid = answer(result)?;
+    // SAFETY: the kernel stored a fresh descriptor there (CLONE_PIDFD), owned by nobody else.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    if becoming.errno != 0 {
+        wait_for(pid)?;
+        return Err(io::Error::from_raw_os_error(becoming.errno));
+    }
+    Ok((pid, pidfd))
+}
+
+struct Forking<'a, F> {
+    namespace: BorrowedFd<'a>,
+    stack: Stack,
+    args: libc::clone_args,
+    child: Option<F>,
+    result: i64,
+}
+
+extern "C" fn enter_and_fork<F: FnOnce()>(this: *mut c_void) -> ! {
+    // SAFETY: `fork_orphan` passes its own, and waits while this runs.
+    let forking = unsafe { &mut *this.cast::<Forking<'_, F>>() };
+    let enter = || {
+        move_into_thread_name_spaces(forking.namespace, ThreadNameSpaceType::PROCESS_ID)?;
+        let mut between = clone_args(libc::CLONE_FILES as u64, None, None)?;
+        // SAFETY: the child makes one system call, writes one number of `forking`, and exits; what the call makes has its own memory.
+        wait_for(answer(unsafe { clone_sharing(&mut between, forking.stack, fork_and_end::<F>, this) })?)
+    };
+    if let Err(error) = enter() {
+        forking.result = refusal(&error);
+    }
+    exit_now(0)
+}
+
+extern "C" fn fork_and_end<F: FnOnce()>(this: *mut c_void) -> ! {
+    // SAFETY: `fork_orphan` passes its own, and waits while this runs.
+    let this = unsafe { &mut *this.cast::<Forking<'_, F>>() };
+    // SAFETY: as in `clone`: without CLONE_VM the child gets its own copy of the address space, of a single-threaded process.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut this.args, size_of::<libc::clone_args>()) };
+    if result == 0 {
+        // In a memory of our own; in the parent's what it captured stays the parent's.
+        if let Some(child) = this.child.take() {
+            child();
+        }
+        exit_now(1)
+    }
+    this.result = if result < 0 { refusal(&io::Error::last_os_error()) } else { result };
+    exit_now(0)
+}
+
+/// A copy of this process in which `child` runs, and which is the child of the first process of a pid namespace, `init`. Two processes share
+/// our memory and descriptors meanwhile and are gone when this returns: one enters the namespace, so that we need not come back from there (for
+/// which not everybody has the right), and one is born in it, so that its child is an orphan there. Gives the copy's pid in that
+/// namespace, and a pidfd.
+pub(crate) fn fork_orphan(
+    stacks: [Stack; 2],
+    init: BorrowedFd<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce(),
+) -> io::Result<(i32, OwnedFd)> {
+    fn entry_of<F: FnOnce()>(_: &Forking<'_, F>) -> extern "C" fn(*mut c_void) -> ! {
+        enter_and_fork::<F>
+    }
+    let mut pidfd: RawFd = -1;
+    let args = clone_args(0, Some(&mut pidfd), cgroup)?;
+    let mut forking =
+        Forking { namespace: init, stack: stacks[1], args, child: Some(child), result: refusal(&io::Error::other("")) };
+    let mut outer = clone_args(libc::CLONE_FILES as u64, None, None)?;
+    let entry = entry_of(&forking);
+    // SAFETY: the child makes system calls, writes one number of `forking`, and exits, as does what it makes on the other stack.
+    let result = unsafe { clone_sharing(&mut outer, stacks[0], entry, ptr::from_mut(&mut forking).cast()) };
+    wait_for(answer(result)?)?;
+    let pid = answer(forking.result)?;
+    // SAFETY: the kernel stored a fresh descriptor there, in the table that we share with the processes between.
+    Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+}
+
+/// What `clone3` is asked for. `pidfd`, if wanted, must outlive the call.
+fn clone_args(flags: u64, pidfd: Option<&mut RawFd>, cgroup: Option<BorrowedFd<'_>>) -> io::Result<libc::clone_args> {
+    // SAFETY: clone_args is plain integers, for which zero is a valid value (clone3(2): unused fields must be 0).
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(pidfd) = pidfd {
+        args.flags |= libc::CLONE_PIDFD as u64;
+        args.pidfd = ptr::from_mut(pidfd) as u64;
+    }
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
+    }
+    Ok(args)
+}
+
+/// An error as the kernel says it.
+fn refusal(error: &io::Error) -> i64 {
+    -i64::from(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// A raw call's answer.
+fn answer(result: i64) -> io::Result<i32> {
+    let pid = i32::try_from(result).map_err(io::Error::other)?;
+    if pid < 0 { Err(io::Error::from_raw_os_error(-pid)) } else { Ok(pid) }
+}
+
+fn wait_for(pid: i32) -> io::Result<()> {
+    loop {
+        match rustix::process::waitpid(rustix::process::Pid::from_raw(pid), rustix::process::WaitOptions::empty()) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other.map(drop)?),
         }
     }
 }
@@ -162,18 +386,6 @@ pub(crate) fn landlock_abi() -> u32 {
     // SAFETY: with the version flag the call reads no memory: attr is null and size 0, as the man page demands.
     let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<u8>(), 0usize, VERSION) };
     u32::try_from(abi).unwrap_or(0)
-}
-
-/// Brings the loopback interface of this network namespace up (netdevice(7)).
-pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: ifreq is plain data (integers and byte arrays in a union), for which zero is valid.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed();
-    }
-    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(io::Error::other)?;
-    // SAFETY: SIOCSIFFLAGS reads one ifreq, which outlives the call.
-    check(i64::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }))
 }
 
 /// Default action for every signal, none blocked: both survive an exec. Whoever started the server may have ignored some.

@@ -25,13 +25,11 @@ use rustix::{
 
 use crate::{
     config::SandboxConfig,
+    layout::DISK,
     step::{Failure, Step, take},
     sys, zygote,
 };
 
-/// Where the private tmpfs of a sandbox is mounted; its views are [`WORKSPACE`], `/tmp` and `/dev/shm`.
-/// Mode 0700 and root's: programs cannot pass through.
-pub(crate) const DISK: &str = "/run/disk";
 /// Files of runtimes that stand in every sandbox.
 const SUPPORT: &str = "opt/greenroom";
 /// Where the template is put together. Any directory that exists everywhere does: only this namespace sees it.
@@ -43,9 +41,12 @@ const ETC: &[&str] = &[
     "services", "protocols", "mime.types", "locale.alias", "ssl/openssl.cnf", "inputrc", "magic", "terminfo",
 ];
 
-/// Builds the template and makes it the root. `uids` are the ones that sandboxes will use.
-pub(crate) fn enter(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -> Result<(), Failure> {
-    take(Step::BuildTemplate, || build(config, profile, uids))?;
+/// The program of every sandbox's first process (init/main.rs).
+const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+
+/// Builds the template and makes it the root. `uids` are the ones that sandboxes will use. Gives the program of the first process.
+pub(crate) fn enter(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -> Result<OwnedFd, Failure> {
+    let init = take(Step::BuildTemplate, || build(config, profile, uids))?;
     take(Step::PivotRoot, || {
         std::env::set_current_dir(BUILD_AT)?;
         // Both arguments the same: the old root ends up under the new one, and is detached (pivot_root(2), NOTES).
@@ -53,11 +54,11 @@ pub(crate) fn enter(config: &SandboxConfig, profile: Profile, uids: std::ops::Ra
         unmount(".", UnmountFlags::DETACH)?;
         std::env::set_current_dir("/")?;
         mount_remount("/", MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID, "")?;
-        Ok::<_, io::Error>(())
+        Ok::<_, io::Error>(init)
     })
 }
 
-fn build(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -> io::Result<()> {
+fn build(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -> io::Result<OwnedFd> {
     // Nothing that is mounted here may reach the host, nor the other way round.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let system = System::open(config.system_root.as_deref().unwrap_or(Path::new("/")), profile)?;
@@ -112,7 +113,17 @@ fn build(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -
             &root.join("proc"),
         )?;
     }
-    devices(&root.join("dev"), profile)
+    devices(&root.join("dev"), profile)?;
+    hidden_program(&root.join("init"))
+}
+
+/// A file of the template that has no name there: no program sees it.
+fn hidden_program(at: &Path) -> io::Result<OwnedFd> {
+    fs::write(at, INIT)?;
+    fs::set_permissions(at, fs::Permissions::from_mode(0o500))?;
+    let program = rustix::fs::open(at, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    fs::remove_file(at)?;
+    Ok(program)
 }
 
 /// The system that programs see, held by descriptors.

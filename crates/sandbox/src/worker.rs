@@ -4,24 +4,23 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     path::Path,
 };
 
 use greenroom_core::{Profile, RelativePath};
 use rustix::{
-    fs::{Gid, Mode, OFlags, ResolveFlags, Uid, mkdirat, openat2},
+    fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2},
     io::Errno,
     process::{Resource, Rlimit, getrlimit, setrlimit},
-    thread::{
-        CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
-    },
+    thread::{ThreadNameSpaceType, move_into_thread_name_spaces},
 };
 
 use crate::{
     fence,
     init::{Birth, WorkerEnds},
     message::{FileHead, JobHead, Status, send},
+    rights,
     runner::IGNORED_SIGNALS,
     slot::Shared,
     step::{Failure, Step, take},
@@ -37,9 +36,11 @@ const CANNOT_EXECUTE: i32 = 126;
 /// … because it is not there.
 const NOT_FOUND: i32 = 127;
 
-/// Runs in the clone.
-pub(crate) fn main(birth: &Birth<'_>, ends: WorkerEnds) -> ! {
-    let failure = match live(birth, ends) {
+/// Runs in the clone. `init` is the first process of its sandbox, a pidfd, where there are namespaces to be entered: it is
+/// born in the pid namespace, and into the cgroup.
+pub(crate) fn main(birth: &Birth<'_>, ends: WorkerEnds, init: Option<BorrowedFd<'_>>) -> ! {
+    let entered = init.map_or(Ok(()), |init| take(Step::CloneWorker, || enter(birth, init)));
+    let failure = match entered.and_then(|()| live(birth, ends)) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
@@ -81,6 +82,23 @@ fn live(birth: &Birth<'_>, ends: WorkerEnds) -> Result<Never, Failure> {
     sys::exit_now(code)
 }
 
+/// oom_score_adj of programs: they die before any of ours.
+const PROGRAM_OOM_SCORE: &[u8] = b"500";
+
+fn enter(birth: &Birth<'_>, init: BorrowedFd<'_>) -> io::Result<()> {
+    let namespaces = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::CONTROL_GROUP
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::NETWORK;
+    move_into_thread_name_spaces(init, namespaces)?;
+    if birth.shared.profile == Profile::Full {
+        let score = rustix::fs::open("/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(score, PROGRAM_OOM_SCORE)?;
+    }
+    Ok(())
+}
+
 /// Everything that can be done before a job is known. Returns the job's stream.
 fn seal(birth: &Birth<'_>, ends: WorkerEnds) -> Result<OwnedFd, Failure> {
     take(Step::Stdio, || {
@@ -94,30 +112,14 @@ fn seal(birth: &Birth<'_>, ends: WorkerEnds) -> Result<OwnedFd, Failure> {
         sys::close_on_exec_from(3)
     })?;
     take(Step::SetUid, || match birth.shared.profile {
-        Profile::Full => take_identity(birth.uid),
-        Profile::Restricted if birth.shared.own_uids => take_identity(birth.uid),
-        Profile::Rootless | Profile::Restricted => drop_capabilities(),
+        Profile::Full => rights::take_identity(birth.uid),
+        Profile::Restricted if birth.shared.own_uids => rights::take_identity(birth.uid),
+        Profile::Rootless | Profile::Restricted => rights::drop_capabilities(),
     })?;
     take(Step::Landlock, || fence::raise(birth))?;
     take(Step::Seccomp, || sys::install_filter(&birth.shared.filter))?;
     take(Step::Ready, || send(&birth.status, &Status::Sealed, &[]))?;
     Ok(ends.job)
-}
-
-/// Takes a uid and gid of its own, for good, and checks that no capability is left.
-pub(crate) fn take_identity(id: u32) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
-    set_thread_groups(&[])?;
-    set_thread_res_gid(gid, gid, gid)?;
-    set_thread_res_uid(uid, uid, uid)?;
-    let left = capabilities(None)?;
-    if left.effective.is_empty() && left.permitted.is_empty() { Ok(()) } else { Err(Errno::PERM.into()) }
-}
-
-/// Gives away every capability (those that come with a user namespace).
-pub(crate) fn drop_capabilities() -> io::Result<()> {
-    let none = CapabilitySet::empty();
-    Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
 }
 
 fn read_head(mut job: impl Read) -> io::Result<JobHead> {

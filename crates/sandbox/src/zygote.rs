@@ -23,12 +23,12 @@ use rustix::{
     net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, Resource, Rlimit, Signal, getrlimit, pidfd_send_signal, set_parent_process_death_signal, setrlimit},
-    thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     message::{Place, send_bytes},
+    rights,
     runner::IGNORED_SIGNALS,
     step::Step,
     sys::{self, Cloned, Command},
@@ -52,12 +52,6 @@ pub(crate) const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/zygo
 /// Where it stands, below the directory of support files.
 pub(crate) const LIBRARY_PATH: &str = "zygote/python.so";
 
-/// What a zygote may do of what root may: enter a sandbox's namespaces, whose init has more rights than it, and take a uid.
-const CAPABILITIES: CapabilitySet = CapabilitySet::SYS_ADMIN
-    .union(CapabilitySet::SYS_CHROOT)
-    .union(CapabilitySet::SYS_PTRACE)
-    .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::SETGID);
 /// The stack of programs (worker.rs), which the kernel leaves room for when the interpreter starts.
 const STACK_BYTES: u64 = 256 << 20;
 /// Room for a program's command where the kernel shows it; of more it shows a page at most.
@@ -210,6 +204,7 @@ fn become_zygote(line: &Line, filter: &[libc::sock_filter]) -> io::Error {
 fn prepare(line: &Line, filter: &[libc::sock_filter]) -> io::Result<Command> {
     let config = &line.config;
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    rights::bequeath(rights::ZYGOTE)?;
     IGNORED_SIGNALS.into_iter().try_for_each(sys::restore_signal)?;
     let stack = getrlimit(Resource::Stack).maximum.map_or(STACK_BYTES, |ours| STACK_BYTES.min(ours));
     setrlimit(Resource::Stack, Rlimit { current: Some(stack), maximum: getrlimit(Resource::Stack).maximum })?;
@@ -234,18 +229,6 @@ fn prepare(line: &Line, filter: &[libc::sock_filter]) -> io::Result<Command> {
     }
     // The script's name is never looked at: a program's own takes its place.
     Command::new(&[config.program.clone(), "main".repeat(TITLE_BYTES / 4)], &env)
-}
-
-/// Lets the processes that this one execs keep what zygotes need; before the bounding set is emptied (capabilities(7)).
-pub(crate) fn bequeath() -> io::Result<()> {
-    let ours = capabilities(None)?;
-    Ok(set_capabilities(None, CapabilitySets { inheritable: CAPABILITIES & ours.permitted, ..ours })?)
-}
-
-/// Takes that back, in a process whose programs are no zygotes.
-pub(crate) fn disinherit() -> io::Result<()> {
-    let ours = capabilities(None)?;
-    Ok(set_capabilities(None, CapabilitySets { inheritable: CapabilitySet::empty(), ..ours })?)
 }
 
 /// Writes the library among the support files.

@@ -5,7 +5,7 @@
 //! Compiled by `build.rs` on its own, without the standard library: it lives in a foreign process and brings nothing along.
 //!
 //! What a child does before it reads a byte of a client: it enters the sandbox's namespaces and cgroups, takes its descriptors and
-//! its uid, raises the Landlock rules that the sandbox's init made, and installs the filter. Of the zygote it keeps its memory.
+//! its uid, raises the Landlock rules of the sandbox, and installs the filter. Of the zygote it keeps its memory.
 //!
 //! The order of descriptors and the bytes of messages are those of `src/zygote.rs` and `src/message.rs`, whose tests check them.
 #![no_std]

@@ -183,19 +183,22 @@ impl Footprint {
                 None => uid_of(*pid).is_some_and(|uid| UIDS.contains(&uid)),
             };
             // Sandboxes that wait for a job run our own executable, or a child of a warm interpreter.
-            let foreign = || fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|meta| (meta.dev(), meta.ino()) != self.executable);
-            ours && foreign() && !waits_for_a_job(*pid)
+            ours && self.is_foreign(*pid) && !waits_for_a_job(*pid)
         };
         pids().into_iter().filter(is_program).filter_map(Program::of).collect()
     }
 
     /// Of the programs that ran when this was taken, those that still run.
     pub fn programs_of_then(&self) -> Vec<(u32, String)> {
-        let is_program = |pid: &&u32| {
-            **pid != self.server
-                && fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|meta| (meta.dev(), meta.ino()) != self.executable)
-        };
+        let is_program = |pid: &&u32| **pid != self.server && self.is_foreign(**pid);
         self.processes.iter().filter(is_program).map(|&pid| (pid, name_of(pid))).collect()
+    }
+
+    /// Whether a process runs neither the server's executable nor, as the first of its pid namespace, what no program can be.
+    fn is_foreign(&self, pid: u32) -> bool {
+        let other = fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|meta| (meta.dev(), meta.ino()) != self.executable);
+        // "2217 1": its pids, the innermost last (proc(5)).
+        other && status_field(pid, "NSpid:").is_none_or(|pids| !pids.ends_with("\t1"))
     }
 
     /// H0: no program is left, and the server holds no more than at first.

@@ -1,0 +1,79 @@
+//! The plan that the first process of a sandbox (init/main.rs) is given.
+
+use std::io;
+
+use crate::{
+    layout::{self, CRASH_AT, FLAGS, INIT_UID, INODES, PLACE, PLAN_BYTES, SIZE, UID},
+    message::Prepare,
+    step::{Step, crash_at},
+};
+
+// A step that comes or goes moves the others.
+const _: () = assert!(
+    layout::step::PARENT_DEATH == Step::ParentDeath as u8
+        && layout::step::HOSTNAME == Step::Hostname as u8
+        && layout::step::LOOPBACK == Step::Loopback as u8
+        && layout::step::MOUNT_DISK == Step::MountDisk as u8
+        && layout::step::MOUNT_PROC == Step::MountProc as u8
+        && layout::step::MASK_PROC == Step::MaskProc as u8
+        && layout::step::READY == Step::Ready as u8
+        && layout::step::REAP == Step::Reap as u8
+);
+
+/// For one sandbox; `flags` are those of [`layout`].
+pub(crate) fn encode(prepare: &Prepare, flags: u32, uid: u32, init_uid: u32) -> io::Result<[u8; PLAN_BYTES]> {
+    let mut plan = [0; PLAN_BYTES];
+    for (at, number) in [(FLAGS, flags), (UID, uid), (INIT_UID, init_uid)] {
+        plan[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    }
+    plan[CRASH_AT] = crash_at().map_or(layout::NO_STEP, |step| step as u8);
+    let (size, inodes) = (prepare.disk_bytes.to_string(), prepare.disk_inodes.to_string());
+    for (text, from, to) in [(size.as_str(), SIZE, INODES), (&inodes, INODES, PLACE), (prepare.place.path(), PLACE, PLAN_BYTES)] {
+        if text.len() >= to - from {
+            return Err(rustix::io::Errno::NAMETOOLONG.into());
+        }
+        plan[from..from + text.len()].copy_from_slice(text.as_bytes());
+    }
+    Ok(plan)
+}
+
+#[cfg(test)]
+#[path = "../init/message.rs"]
+mod there;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Place, Status};
+
+    #[test]
+    fn a_plan_is_read_as_it_was_written() {
+        let prepare =
+            Prepare { uid: None, disk_bytes: u64::MAX, disk_inodes: 5, continues: true, place: Place::Workspace, zygote: None };
+        let bytes = encode(&prepare, layout::CONTINUES | layout::OWN_UIDS, 70_000, 69_999).unwrap();
+        let plan = there::Plan::received(bytes, PLAN_BYTES).unwrap();
+        assert!(plan.has(layout::CONTINUES) && plan.has(layout::OWN_UIDS) && !plan.has(layout::LOOPBACK));
+        assert_eq!((plan.uid(), plan.init_uid(), plan.crash_at()), (70_000, 69_999, layout::NO_STEP));
+        for (text, expected) in
+            [(plan.size(), &b"18446744073709551615"[..]), (plan.inodes(), b"5"), (plan.place(), b"/box/submission")]
+        {
+            assert_eq!(text.split(|byte| *byte == 0).next(), Some(expected));
+        }
+        assert!(there::Plan::received(bytes, PLAN_BYTES - 1).is_none());
+        assert!(there::Plan::received([1; PLAN_BYTES], PLAN_BYTES).is_none());
+    }
+
+    #[test]
+    fn messages_are_as_the_first_process_writes_them() {
+        let encoded = |status: &Status| postcard::to_stdvec(status).unwrap();
+        assert_eq!(encoded(&Status::Ready), there::Status::ready().bytes());
+        assert_eq!(encoded(&Status::Mounted), there::Status::mounted().bytes());
+        for errno in [0, 1, 63, 64, -1, i32::MAX, i32::MIN] {
+            let failed = there::Status::failed(layout::step::MASK_PROC, errno);
+            assert_eq!(encoded(&Status::Failed(Step::MaskProc, errno)), failed.bytes());
+            for cpu_us in [0, 127, 128, 1 << 40, u64::MAX] {
+                assert_eq!(encoded(&Status::Exited { status: errno, cpu_us }), there::Status::exited(errno, cpu_us).bytes());
+            }
+        }
+    }
+}

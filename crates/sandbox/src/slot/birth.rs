@@ -1,0 +1,257 @@
+//! How a sandbox is made.
+//!
+//! ```text
+//!  slot ──spawn──► init (pid 1)                                 init/main.rs
+//!   │    ◄─ Mounted ─┘ mounts, and waits
+//!   ├──vfork──► ──vfork──► between ──fork──► worker (pid 3)     or a zygote does this (zygote/python.rs)
+//!   │                      (pid 2, gone)       │ enters, seals itself (src/worker.rs)
+//!   │    ◄───── Sealed or Born ────────────────┘
+//!   └─ the worker's pid ──► init ── Ready ─► only reaps from here on
+//! ```
+//!
+//! Init is a program of its own, so that it costs no copy of the slot; the worker is the only one. Its parent ends at once, and so it
+//! is the child of init, which waits for it. Where there are no namespaces, init is a copy of the slot too (src/init.rs).
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use greenroom_core::Profile;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    pipe::{PipeFlags, pipe_with},
+    process::Pid,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+use super::{Sandbox, ServerEnds, Slot, kill, reap};
+use crate::{
+    cgroup::SlotCgroup,
+    config::Network,
+    fence,
+    init::{self, Birth, WorkerEnds},
+    layout,
+    message::{Prepare, Status, packet_pair, receive, stream_pair},
+    plan,
+    step::{Failure, Step, take},
+    sys::{self, Cloned},
+    worker, zygote,
+};
+
+const NAMESPACES: u64 =
+    (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP) as u64;
+
+/// A first process.
+struct Init {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Slot {
+    pub(super) fn prepare(&mut self, prepare: Prepare, base: Option<OwnedFd>) -> Result<(Sandbox, ServerEnds), Failure> {
+        let uid = prepare.uid.unwrap_or_else(|| self.next_uid());
+        take(Step::LeafCgroup, || self.cgroup.as_mut().map_or(Ok(()), SlotCgroup::begin))?;
+        let (status, status_inside, server, ends) = take(Step::Channels, channels)?;
+        let workspace = match &self.shared.workspaces {
+            Some(workspaces) => Some(take(Step::MountDisk, || {
+                let owner = self.shared.own_uids.then_some(uid);
+                workspaces.ready(self.index, prepare.continues, owner)
+            })?),
+            None => None,
+        };
+        let birth = Birth { shared: &self.shared, prepare, uid, workspace, status: status_inside };
+        let (init, born) = match &self.shared.init {
+            None => {
+                // Both are copies of this process.
+                let cgroup = self.cgroup.as_ref().and_then(SlotCgroup::clone_into);
+                let Cloned::Parent { pid, pidfd } = take(Step::CloneInit, || sys::clone(0, cgroup))? else {
+                    drop((status, server));
+                    init::main(birth, ends);
+                };
+                // While we have the inner end, too, the end of an init that dies without a word cannot be seen.
+                drop((birth, ends));
+                (Init { pid: to_pid(pid)?, pidfd }, await_birth(&status))
+            }
+            Some(program) => {
+                let init = self.start_init(program, &birth, &status, base.as_ref())?;
+                let born = self.born_into(&init, &status, birth, ends);
+                (init, born)
+            }
+        };
+        let mut fds = match born {
+            Ok(fds) => fds.into_iter(),
+            Err(failure) => {
+                // It may hang in a later step: end it in any case, and leave no zombie.
+                take(Step::Reap, || kill(&init.pidfd).and_then(|()| reap(init.pid)))?;
+                return Err(failure);
+            }
+        };
+        let mut next =
+            || fds.next().ok_or_else(|| Failure { step: Step::Ready, source: io::Error::from(io::ErrorKind::UnexpectedEof) });
+        let (worker_fd, directory) = (next()?, next()?);
+        let (stdin, stdout, stderr, job) = server;
+        let ends = ServerEnds { stdin, stdout, stderr, job, directory, mount_namespace: fds.next() };
+        Ok((Sandbox { init: init.pid, init_fd: init.pidfd, worker_fd, status, uid }, ends))
+    }
+
+    /// Starts init in namespaces of its own, with its plan.
+    fn start_init(&self, program: &OwnedFd, birth: &Birth<'_>, status: &OwnedFd, base: Option<&OwnedFd>) -> Result<Init, Failure> {
+        let (shared, prepare) = (&self.shared, &birth.prepare);
+        let (mut flags, mut wanted) = (NAMESPACES, 0);
+        for (is_wanted, what) in [
+            (shared.network == Network::Loopback, layout::LOOPBACK),
+            (prepare.continues, layout::CONTINUES),
+            (shared.profile == Profile::Full, layout::OWN_UIDS),
+        ] {
+            wanted |= if is_wanted { what } else { 0 };
+        }
+        if shared.network == Network::Loopback {
+            flags |= libc::CLONE_NEWNET as u64;
+        }
+        if let Some(base) = base {
+            take(Step::EnterBase, || move_into_link_name_space(base.as_fd(), Some(LinkNameSpaceType::Mount)))?;
+        }
+        let spawned = take(Step::CloneInit, || {
+            rustix::io::write(status, &plan::encode(prepare, wanted, birth.uid, shared.init_uid)?)?;
+            let cgroup = self.cgroup.as_ref().and_then(SlotCgroup::clone_into);
+            let program = (program.as_fd(), c"greenroom-init");
+            sys::spawn(self.stacks[0], program, birth.status.as_fd(), flags, cgroup)
+        });
+        if let (Some(_), Some(home)) = (base, &shared.mount_namespace) {
+            take(Step::EnterBase, || move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Mount)))?;
+        }
+        let (pid, pidfd) = spawned?;
+        Ok(Init { pid: to_pid(pid)?, pidfd })
+    }
+
+    /// Has the worker born into what init has made, as soon as it has. Gives the worker's pidfd, the directory of its files and the
+    /// mount namespace.
+    fn born_into(&self, init: &Init, status: &OwnedFd, birth: Birth<'_>, ends: WorkerEnds) -> Result<Vec<OwnedFd>, Failure> {
+        let failed = |source| Failure { step: Step::Ready, source };
+        let mounted = await_status(status, &[&init.pidfd], None, |message| matches!(message, Status::Mounted))?.1;
+        let Ok([directory, mount_namespace, tmp, shm]) = <[OwnedFd; 4]>::try_from(mounted) else {
+            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        };
+        let (pid, worker) = match birth.prepare.zygote {
+            Some(number) => self.fork_from_zygote(number, init, status, &birth, &ends, (&directory, &tmp, &shm))?,
+            None => {
+                let (pid, worker) = take(Step::CloneWorker, || self.fork_worker(init, birth, ends))?;
+                await_status(status, &[&init.pidfd, &worker], None, |message| matches!(message, Status::Sealed))?;
+                (pid, worker)
+            }
+        };
+        // Init waits for it, its child, and closes behind it what it wrote its score through.
+        rustix::io::write(status, &pid.to_le_bytes()).map_err(|error| failed(error.into()))?;
+        await_status(status, &[&init.pidfd], None, |message| matches!(message, Status::Ready))?;
+        Ok(vec![worker, directory, mount_namespace])
+    }
+
+    /// A copy of ourselves becomes the worker.
+    fn fork_worker(&self, init: &Init, birth: Birth<'_>, ends: WorkerEnds) -> io::Result<(u32, OwnedFd)> {
+        let cgroup = self.cgroup.as_ref().and_then(SlotCgroup::clone_into);
+        let init = init.pidfd.as_fd();
+        let (pid, worker) = sys::fork_orphan(self.stacks, init, cgroup, move || worker::main(&birth, ends, Some(init)))?;
+        Ok((pid.cast_unsigned(), worker))
+    }
+
+    /// A zygote's copy becomes the worker.
+    fn fork_from_zygote(
+        &self,
+        zygote: u32,
+        init: &Init,
+        status: &OwnedFd,
+        birth: &Birth<'_>,
+        ends: &WorkerEnds,
+        (directory, tmp, shm): (&OwnedFd, &OwnedFd, &OwnedFd),
+    ) -> Result<(u32, OwnedFd), Failure> {
+        let failed = |source| Failure { step: Step::Fork, source };
+        let rules = take(Step::Landlock, || fence::for_zygote(self.shared.landlock_abi, directory, tmp, shm))?;
+        let cgroups = self.cgroup.as_ref().map(SlotCgroup::procs).unwrap_or_default();
+        let request = zygote::Birth {
+            uid: birth.uid,
+            place: birth.prepare.place,
+            status: birth.status.as_fd(),
+            job: ends.job.as_fd(),
+            stdin: ends.stdin.as_fd(),
+            stdout: ends.stdout.as_fd(),
+            stderr: ends.stderr.as_fd(),
+            init: init.pidfd.as_fd(),
+            rules: rules.as_ref().map(AsFd::as_fd),
+            cgroups: &cgroups,
+        };
+        let line = self.shared.zygotes.get(zygote as usize).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        take(Step::Fork, || line.ask(&request))?;
+        let born = await_status(status, &[&init.pidfd], Some(zygote::FORK_TIMEOUT), |message| matches!(message, Status::Born(_)));
+        if born.as_ref().is_err_and(|failure| failure.errno() == libc::ETIMEDOUT) {
+            line.complain();
+        }
+        match born? {
+            (Status::Born(pid), fds) if fds.len() == 1 => {
+                let worker = fds.into_iter().next().ok_or_else(|| failed(io::ErrorKind::UnexpectedEof.into()))?;
+                Ok((pid, worker))
+            }
+            _ => Err(failed(io::ErrorKind::InvalidData.into())),
+        }
+    }
+}
+
+fn to_pid(pid: i32) -> Result<Pid, Failure> {
+    Pid::from_raw(pid).ok_or_else(|| Failure { step: Step::CloneInit, source: rustix::io::Errno::SRCH.into() })
+}
+
+/// Waits for one message, and takes any failure for the answer, or the end of one of these processes: the socket's other end is open
+/// in more places than one, and does not tell of it.
+fn await_status(
+    status: &OwnedFd,
+    processes: &[&OwnedFd],
+    timeout: Option<Duration>,
+    wanted: impl Fn(&Status) -> bool,
+) -> Result<(Status, Vec<OwnedFd>), Failure> {
+    let failed = |source| Failure { step: Step::Fork, source };
+    let timeout = timeout.map(Timespec::try_from).transpose().map_err(|error| failed(io::Error::other(error)))?;
+    // In this order: who is seen to have ended has said before what there was to say.
+    let mut fds: Vec<_> = processes.iter().copied().chain([status]).map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    let polled = rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()));
+    if polled.map_err(|error| failed(error.into()))? == 0 {
+        return Err(failed(rustix::io::Errno::TIMEDOUT.into()));
+    }
+    if fds.last().is_none_or(|status| status.revents().is_empty()) {
+        return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+    }
+    match receive::<Status>(status).map_err(failed)? {
+        Some((Status::Failed(step, errno), _)) => Err(Failure { step, source: io::Error::from_raw_os_error(errno) }),
+        Some((message, fds)) if wanted(&message) => Ok((message, fds)),
+        _ => Err(failed(io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+type Channels = (OwnedFd, OwnedFd, (OwnedFd, OwnedFd, OwnedFd, OwnedFd), WorkerEnds);
+
+fn channels() -> io::Result<Channels> {
+    let (status, status_inside) = packet_pair()?;
+    let pipe = || pipe_with(PipeFlags::CLOEXEC);
+    let ((stdin, stdin_in), (stdout_in, stdout), (stderr_in, stderr)) = (pipe()?, pipe()?, pipe()?);
+    let (job_in, job) = stream_pair()?;
+    Ok((status, status_inside, (stdin_in, stdout_in, stderr_in, job_in), WorkerEnds { stdin, stdout, stderr, job }))
+}
+
+/// Waits until init and worker are both ready; gives init's descriptors.
+fn await_birth(status: &OwnedFd) -> Result<Vec<OwnedFd>, Failure> {
+    let failed = |source| Failure { step: Step::Ready, source };
+    let (mut sealed, mut ready) = (false, None);
+    loop {
+        match receive::<Status>(status).map_err(failed)? {
+            Some((Status::Ready, fds)) => ready = Some(fds),
+            Some((Status::Sealed, _)) => sealed = true,
+            Some((Status::Failed(step, errno), _)) => return Err(Failure { step, source: io::Error::from_raw_os_error(errno) }),
+            Some((Status::Exec(_) | Status::Exited { .. } | Status::Born(_) | Status::Mounted, _)) | None => {
+                return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        if sealed && let Some(fds) = ready.take() {
+            return Ok(fds);
+        }
+    }
+}
