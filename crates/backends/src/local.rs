@@ -15,6 +15,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use greenroom_core::{Blame, Job, Outcome, Profile, StageKind, StageOutcome, Stream, Verdict};
@@ -31,9 +32,16 @@ use self::{
     slots::Slots,
     stage::{Client, EVENT_QUEUE, StageEnd},
     standby::{Standbys, Work},
-    stock::{Kind, Stock},
+    stock::{Bounds, Kind, SharedStock, Stock},
 };
-pub use self::{kept::KeptStatus, standby::StandbyStatus};
+pub use self::{
+    kept::KeptStatus,
+    standby::StandbyStatus,
+    stock::{Held, StockStatus},
+};
+
+/// How often what is kept ready is looked over where no job comes.
+const LOOK_OVER: Duration = Duration::from_secs(5);
 
 /// The local backend: a handle on the runner process. Cheap to clone. When the last clone is dropped the
 /// runner ends everything and exits.
@@ -50,6 +58,8 @@ struct Inner {
     /// The zygotes' names and programs, by their numbers.
     zygotes: Vec<(String, String)>,
     slots: Arc<Slots>,
+    /// What is kept ready.
+    stock: SharedStock,
     /// One permit per slot. A job takes all that it will need at once: two jobs that each have one slot and wait
     /// for another's would wait for ever.
     capacity: Semaphore,
@@ -212,6 +222,8 @@ pub struct LocalStatus {
     pub kept: KeptStatus,
     /// Processes that wait for jobs.
     pub standby: StandbyStatus,
+    /// What is kept ready, and how much memory it holds.
+    pub stock: StockStatus,
 }
 
 impl Local {
@@ -229,27 +241,35 @@ impl Local {
         let zygotes = &config.zygotes[..zygotes];
         let zygotes: Vec<_> = zygotes.iter().map(|zygote| (zygote.name.clone(), zygote.program.clone())).collect();
         let count = u32::try_from(zygotes.len()).unwrap_or(u32::MAX);
-        let (ready, children, shared) = (config.ready_sandboxes, config.ready_children, config.ready_shared);
-        let stock = Stock::new(ready as usize, count, children as usize, shared as usize);
-        let slots = Slots::new(stock, config.disk);
+        let bounds = Bounds {
+            bytes: config.adaptive_bytes,
+            // Each job may need another one beside what is ready.
+            sandboxes: (config.max_sandboxes as usize).saturating_sub(2 * at_once),
+            standbys: 0,
+        };
+        let (ready, children) = (config.ready_sandboxes, config.ready_children);
+        let stock = SharedStock::new(Stock::new(ready as usize, count, children as usize, bounds));
+        let slots = Slots::new(stock.clone(), config.disk);
         let (takeover, successors) = mpsc::channel(1);
         let turns = Arc::new(Semaphore::new(at_once));
         let staying = Arc::new(Semaphore::new(config.max_sessions as usize));
         let inner = Arc::new(Inner {
             takeover,
             capacity: Semaphore::new(config.max_sandboxes as usize),
-            standbys: Standbys::new(Arc::clone(&slots), Arc::clone(&staying), Arc::clone(&turns)),
+            standbys: Standbys::new(Arc::clone(&slots), stock.clone(), Arc::clone(&staying), Arc::clone(&turns)),
             turns,
             staying,
             host,
             zygotes,
             slots,
+            stock,
             kept: Kept::default(),
             config: Mutex::new(config),
             shutdown: shutdown.clone(),
             stopped: CancellationToken::new(),
         });
         tokio::spawn(runner::supervise(Arc::clone(&inner), runner, successors));
+        tokio::spawn(look_over(Arc::clone(&inner)));
         Ok(Self { inner, _alive: Arc::new(shutdown.drop_guard()) })
     }
 
@@ -289,13 +309,16 @@ impl Local {
 
     /// What the backend is doing now.
     pub fn status(&self) -> LocalStatus {
-        LocalStatus { kept: self.inner.kept.status(), standby: self.inner.standbys.status(), ..self.inner.slots.status() }
+        let Inner { kept, standbys, stock, slots, .. } = &*self.inner;
+        // By itself: its lock is the innermost.
+        let stock = stock.lock().status();
+        LocalStatus { kept: kept.status(), standby: standbys.status(), stock, ..slots.status() }
     }
 
-    /// Keeps so many processes waiting for jobs of each kind that comes, where kinds have such processes. 0, as at first: none. They are
-    /// sandboxes that stay, and need room among those. Only in profile full.
-    pub fn stand_by(&self, of_each: usize) {
-        self.inner.standbys.set_target(if self.inner.host.profile == Profile::Full { of_each } else { 0 });
+    /// Keeps so many processes waiting for jobs of each kind that comes, where kinds have such processes; more of those that come often,
+    /// all together `most`. 0, as at first: none. They are sandboxes that stay, and need room among those. Only in profile full.
+    pub fn stand_by(&self, of_each: usize, most: usize) {
+        self.inner.standbys.set_floor(if self.inner.host.profile == Profile::Full { of_each } else { 0 }, most);
     }
 
     /// Keeps what compile stages make, where their jobs say that it may be used again, in so many bytes of memory. 0, as at first:
@@ -319,7 +342,7 @@ impl Local {
 
     /// Stops everything and waits for the runner to exit. Jobs still running end without an outcome.
     pub async fn shutdown(&self) {
-        self.inner.standbys.set_target(0);
+        self.inner.standbys.set_floor(0, 0);
         self.inner.standbys.clear();
         self.inner.shutdown.cancel();
         self.inner.stopped.cancelled().await;
@@ -418,6 +441,14 @@ impl Inner {
     async fn next_sandbox(&self, base: io::Result<Base>, job: &Job) -> Result<Lease, ExecError> {
         let base = base.map_err(|source| ExecError::Io { what: "the workspace of the stage before", source })?;
         self.slots.lease_continuing(base.uid, job.disk, base.mount_namespace).await
+    }
+}
+
+/// Has what nobody asks for any more ended.
+async fn look_over(inner: Arc<Inner>) {
+    while tokio::time::timeout(LOOK_OVER, inner.shutdown.cancelled()).await.is_err() {
+        inner.slots.look_over();
+        inner.standbys.look_over();
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     }
     let local = start::local(&settings, &catalogue).await?;
     // Not for the commands that run a program or two: what stands by would come after them.
-    local.stand_by(settings.standbys as usize);
+    local.stand_by(settings.standbys as usize, settings.most_standbys() as usize);
     let host = local.host();
     for note in &host.notes {
         tracing::warn!("{note}");

@@ -108,7 +108,7 @@ pub struct Settings {
     warm: bool,
     python_modules: Vec<String>,
     ready_children: u32,
-    ready_shared: u32,
+    adaptive_bytes: u64,
 }
 
 fn bad(key: &str, reason: impl Into<String>) -> SettingsError {
@@ -131,6 +131,13 @@ fn positive<T: Into<u64> + Copy>(key: &str, value: T) -> Result<T, SettingsError
 const MAX_SESSIONS: u32 = 256;
 /// Uids that a sandbox uses in turn.
 const UIDS_OF_A_SANDBOX: u32 = 8;
+
+/// The adaptive part, where nothing is said of it: three JVMs, or as many children of interpreters as there are slots for.
+const MOST_ADAPTIVE_BYTES: u64 = 512 << 20;
+/// No process that stands by holds less for itself (Node 18: 7 MB; its program is shared).
+const LEAST_STANDBY_BYTES: u64 = 6 << 20;
+/// More of them would not be started in time.
+const MOST_ADAPTIVE_STANDBYS: u32 = 32;
 
 /// The kernel gives no smaller share (sched-bwc.rst: a quota of at least 1 ms, here of every 100 ms).
 pub const LEAST_CPU_MILLI: u32 = 10;
@@ -248,8 +255,10 @@ impl Settings {
         let max_concurrent = positive("admission.max_concurrent", raw.admission.max_concurrent.or_else(|| cores))?;
         let ready_sandboxes = raw.sandboxes.ready.or_else(|| cores.saturating_mul(2));
         let ready_children = raw.warm.ready.or_else(|| cores.saturating_mul(2));
-        let ready_shared = raw.warm.shared.or_else(|| cores.saturating_mul(2));
-        let warm_sandboxes = if raw.warm.enabled { ready_children.saturating_add(ready_shared) } else { 0 };
+        let adaptive_bytes = raw.warm.adaptive_bytes.or_else(|| (memory_bytes() / 16).min(MOST_ADAPTIVE_BYTES));
+        // So many slots: the adaptive part takes them where it has the memory.
+        let beyond = if adaptive_bytes > 0 { cores.saturating_mul(2) } else { 0 };
+        let warm_sandboxes = if raw.warm.enabled { ready_children.saturating_add(beyond) } else { 0 };
         let max_sandboxes = raw
             .sandboxes
             .max
@@ -319,7 +328,7 @@ impl Settings {
             warm: raw.warm.enabled,
             python_modules: raw.warm.python_modules.split_whitespace().map(str::to_owned).collect(),
             ready_children,
-            ready_shared,
+            adaptive_bytes,
             max_sessions: raw.sandboxes.sessions.or_else(|| {
                 // Several servers side by side share the range.
                 MAX_SESSIONS.min((raw.isolation.uid_count / UIDS_OF_A_SANDBOX).saturating_sub(max_sandboxes + 1))
@@ -334,7 +343,7 @@ impl Settings {
 
     /// The same for a command that ends with its programs: what it warmed up would be ready when nobody needs it any more.
     pub fn for_once(&self) -> Self {
-        Self { warm: false, standbys: 0, ..self.clone() }
+        Self { warm: false, standbys: 0, adaptive_bytes: 0, ..self.clone() }
     }
 
     /// What `auto` was decided to be, by setting.
@@ -347,7 +356,7 @@ impl Settings {
             "sandboxes.max" => self.max_sandboxes.to_string(),
             "sandboxes.ready" => self.ready_sandboxes.to_string(),
             "warm.ready" => self.ready_children.to_string(),
-            "warm.shared" => self.ready_shared.to_string(),
+            "warm.adaptive_bytes" => self.adaptive_bytes.to_string(),
             "sandboxes.sessions" => self.max_sessions.to_string(),
             "admission.max_concurrent" => self.gateway.max_concurrent.to_string(),
             "limits.run.cpu_milli" => self.gateway.run.cpu_milli.to_string(),
@@ -376,6 +385,12 @@ impl Settings {
     /// Where headers are compiled ahead, if they are.
     pub fn precompiled(&self) -> Option<PathBuf> {
         self.precompiled_headers.then(|| self.data_dir.join(Catalogue::PRECOMPILED_AT))
+    }
+
+    /// Processes that may stand by at once: of two languages, under the limits of two callers; and what the adaptive part has room for.
+    pub fn most_standbys(&self) -> u32 {
+        let adaptive = u32::try_from(self.adaptive_bytes / LEAST_STANDBY_BYTES).unwrap_or(u32::MAX).min(MOST_ADAPTIVE_STANDBYS);
+        if self.standbys == 0 { 0 } else { self.standbys.saturating_mul(4).saturating_add(adaptive) }
     }
 
     fn zygotes(&self, catalogue: &Catalogue) -> Vec<ZygoteConfig> {
@@ -409,13 +424,19 @@ impl Settings {
             uid_count: self.uid_count,
             max_sandboxes: self.max_sandboxes,
             ready_sandboxes: self.ready_sandboxes,
-            // Those that stand by are of these too: of two languages, and under the limits of two callers.
-            max_sessions: self.max_sessions.saturating_add(self.standbys.saturating_mul(4)),
+            // Those that stand by are of these too.
+            max_sessions: self.max_sessions.saturating_add(self.most_standbys()),
             zygotes: if self.warm { self.zygotes(catalogue) } else { Vec::new() },
             ready_children: self.ready_children,
-            ready_shared: self.ready_shared,
+            adaptive_bytes: self.adaptive_bytes,
         }
     }
+}
+
+/// Of this machine.
+fn memory_bytes() -> u64 {
+    let system = rustix::system::sysinfo();
+    system.totalram.saturating_mul(system.mem_unit.into())
 }
 
 /// `/var/lib/greenroom` for root; else below the user's data directory (XDG Base Directory Specification).

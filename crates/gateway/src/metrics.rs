@@ -44,6 +44,11 @@ struct RequestLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StockLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct KeptLabels {
     result: &'static str,
 }
@@ -96,6 +101,10 @@ pub(crate) struct Metrics {
     kept_bytes: Gauge<i64, AtomicI64>,
     standing: Gauge<i64, AtomicI64>,
     stood: Counter,
+    stock: Family<StockLabels, Gauge<i64, AtomicI64>>,
+    stock_bytes: Family<StockLabels, Gauge<i64, AtomicI64>>,
+    adaptive_bytes: Gauge<i64, AtomicI64>,
+    adaptive_limit_bytes: Gauge<i64, AtomicI64>,
     ready: Gauge<i64, AtomicI64>,
     busy: Gauge<i64, AtomicI64>,
     pools: PoolMetrics,
@@ -138,7 +147,17 @@ impl Metrics {
         let (standing, stood) = (Gauge::default(), Counter::default());
         registry.register("standbys_ready", "Processes that wait for their program", standing.clone());
         registry.register("standbys_used", "Executions that such a process did", stood.clone());
+        let (stock, stock_bytes) = (Family::default(), Family::default());
+        registry.register("stock", "What is kept ready for jobs to come, or being made, by kind", Family::clone(&stock));
+        registry.register_with_unit("stock_memory", "Memory that it holds, as measured", Unit::Bytes, Family::clone(&stock_bytes));
+        let (adaptive_bytes, adaptive_limit_bytes) = (Gauge::default(), Gauge::default());
+        registry.register_with_unit("adaptive", "Memory of what is kept beyond the floors", Unit::Bytes, adaptive_bytes.clone());
+        registry.register_with_unit("adaptive_limit", "The most that may be", Unit::Bytes, adaptive_limit_bytes.clone());
         Self {
+            stock,
+            stock_bytes,
+            adaptive_bytes,
+            adaptive_limit_bytes,
             standing,
             stood,
             kept,
@@ -192,6 +211,14 @@ impl Metrics {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.queued.set(count(queued));
         self.running.set(count(running));
+        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let stock = sandboxes.stock;
+        for (kind, held) in [("program", stock.programs), ("child", stock.children), ("standby", stock.standbys)] {
+            self.stock.get_or_create(&StockLabels { kind }).set(gauge(held.count));
+            self.stock_bytes.get_or_create(&StockLabels { kind }).set(gauge(held.bytes));
+        }
+        self.adaptive_bytes.set(gauge(stock.adaptive_bytes));
+        self.adaptive_limit_bytes.set(gauge(stock.adaptive_limit_bytes));
         self.ready.set(sandboxes.ready.into());
         self.busy.set(sandboxes.busy.into());
         self.pools.set(pools);

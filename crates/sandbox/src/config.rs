@@ -40,8 +40,8 @@ pub struct SandboxConfig {
     pub zygotes: Vec<ZygoteConfig>,
     /// Sandboxes kept prepared with a child of each zygote.
     pub ready_children: u32,
-    /// Sandboxes kept prepared beside all those, of what is asked for most.
-    pub ready_shared: u32,
+    /// Memory of what is kept ready beside all those, of what is asked for most, bytes.
+    pub adaptive_bytes: u64,
 }
 
 /// What programs can reach over the network.

@@ -80,7 +80,7 @@ impl Setup {
             // One session for each of those that call at once, and new ones beside.
             Setup::Default => &["pools.default.max_sessions=40"],
             Setup::Cold => &["warm.enabled=false"],
-            Setup::OnDemand => &["warm.ready=0", "warm.shared=0"],
+            Setup::OnDemand => &["warm.ready=0", "warm.adaptive_bytes=0"],
             Setup::Numpy => &["warm.python_modules=numpy"],
         }
     }

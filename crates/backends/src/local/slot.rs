@@ -7,7 +7,7 @@ use std::{
 };
 
 use greenroom_core::DiskLimits;
-use greenroom_sandbox::message::{FromSlot, Prepare, ToSlot, receive, send};
+use greenroom_sandbox::message::{Counted, FromSlot, Prepare, ToSlot, receive, send};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -157,6 +157,15 @@ impl SlotConnection {
     pub(super) async fn stop(&self) -> Result<(), ExecError> {
         self.send(&ToSlot::Kill, None).await?;
         self.settle().await
+    }
+
+    /// What its sandbox has used so far; `None` where it ends.
+    pub(super) async fn count(&self) -> Option<Counted> {
+        self.send(&ToSlot::Count, None).await.ok()?;
+        match self.receive().await.ok()? {
+            (FromSlot::Counted(counted), _) => Some(counted),
+            _ => None,
+        }
     }
 
     /// Waits until what the last stage left is gone.

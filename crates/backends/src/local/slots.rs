@@ -14,9 +14,9 @@ use greenroom_sandbox::message::{Prepare, ToRunner, send};
 use tokio::{io::unix::AsyncFd, sync::oneshot};
 
 use super::{
-    ExecError, LocalStatus,
+    ExecError, LocalStatus, monotonic_us,
     slot::{Lease, Left, NotMade, Prepared, SlotConnection},
-    stock::{Kind, Stock},
+    stock::{Class, Kind, SharedStock, Step},
 };
 
 /// All slots of the runner.
@@ -32,7 +32,7 @@ pub(super) struct Table {
     ready: VecDeque<Prepared>,
     /// Being prepared ahead; counted, or a burst of returns would prepare too many.
     preparing: Vec<Kind>,
-    stock: Stock,
+    stock: SharedStock,
     pub(super) busy: u32,
     waiting: VecDeque<oneshot::Sender<SlotConnection>>,
     /// Where more slots can be had.
@@ -60,7 +60,7 @@ enum Found {
 
 impl Slots {
     /// Prepared ahead are sandboxes with this quota, as many of each kind as `stock` says.
-    pub(super) fn new(stock: Stock, disk: DiskLimits) -> Arc<Self> {
+    pub(super) fn new(stock: SharedStock, disk: DiskLimits) -> Arc<Self> {
         Arc::new_cyclic(|me| Self { table: Mutex::new(Table { stock, ..Table::default() }), disk, me: me.clone() })
     }
 
@@ -74,7 +74,7 @@ impl Slots {
         let kind = {
             let mut table = self.table();
             table.check_open()?;
-            table.stock.asked(kind);
+            table.stock.lock().asked(kind, monotonic_us());
             match table.choose(disk, kind) {
                 Choice::Ready(prepared) => {
                     drop(table);
@@ -103,7 +103,7 @@ impl Slots {
     /// Has a sandbox made in any slot.
     async fn make(self: &Arc<Self>, prepare: Prepare, disk: DiskLimits, base: Option<&OwnedFd>) -> Result<Lease, ExecError> {
         let made = self.any().await?.prepare(prepare, disk, base).await;
-        self.table().stock.prepared(prepare.zygote.map_or(Kind::Program, Kind::Zygote), made.is_ok());
+        self.table().stock.lock().prepared(prepare.zygote.map_or(Kind::Program, Kind::Zygote), made.is_ok());
         match made {
             Ok(prepared) => Ok(Lease::new(self, prepared)),
             Err(NotMade { error, slot }) => {
@@ -218,9 +218,10 @@ impl Slots {
     fn next_kind(&self, slot: &SlotConnection) -> Option<Kind> {
         let mut table = self.table();
         let is_free = slot.generation == table.generation && table.waiting.is_empty() && !table.is_ending();
-        let kind = if is_free { table.missing() } else { None };
-        table.preparing.extend(kind);
-        kind
+        // What is too much is ended by those that rest.
+        let Some(Step::Make(kind)) = is_free.then(|| table.next_step(true)).flatten() else { return None };
+        table.preparing.push(kind);
+        Some(kind)
     }
 
     /// Brings a slot back, as soon as nothing is left of its sandbox.
@@ -259,22 +260,53 @@ impl Slots {
     /// Has idle slots prepare what is missing.
     fn restock(&self, mut table: MutexGuard<'_, Table>) {
         let Some(slots) = self.me.upgrade() else { return };
-        while !table.idle.is_empty()
-            && let Some(kind) = table.missing()
-            && let Some(slot) = table.idle.pop()
-        {
-            table.preparing.push(kind);
-            tokio::spawn(Arc::clone(&slots).prepare_ahead(slot, kind));
+        while let Some(step) = table.next_step(!table.idle.is_empty()) {
+            match step {
+                Step::Make(kind) => {
+                    let Some(slot) = table.idle.pop() else { return };
+                    table.preparing.push(kind);
+                    tokio::spawn(Arc::clone(&slots).prepare_ahead(slot, kind));
+                }
+                Step::End(kind) => {
+                    // Else it is one that is being prepared: it is ended when it is ready.
+                    let ready = table.ready.iter().rposition(|prepared| prepared.kind == kind);
+                    let Some(prepared) = ready.and_then(|at| table.ready.remove(at)) else { return };
+                    let slots = Arc::clone(&slots);
+                    tokio::spawn(async move {
+                        let Prepared { slot, .. } = prepared;
+                        slots.settle(slot, Left::Running).await;
+                    });
+                }
+            }
+        }
+    }
+
+    /// Looks whether what is ready is still worth its memory.
+    pub(super) fn look_over(&self) {
+        let table = self.table();
+        if !table.is_ending() {
+            self.restock(table);
+        }
+    }
+
+    /// What one of a kind holds is measured now and then.
+    async fn measure(&self, prepared: &Prepared) {
+        let is_sample = self.table().stock.lock().is_sample(prepared.kind);
+        if is_sample && let Some(bytes) = prepared.slot.count().await.and_then(|counted| counted.memory_bytes) {
+            self.table().stock.lock().measured(prepared.kind, bytes);
         }
     }
 
     async fn prepare_ahead(self: Arc<Self>, slot: SlotConnection, kind: Kind) {
         let made = slot.prepare(Prepare::fresh(self.disk).from_zygote(kind.zygote()), self.disk, None).await;
+        if let Ok(prepared) = &made {
+            self.measure(prepared).await;
+        }
         let mut table = self.table();
         if let Some(at) = table.preparing.iter().position(|preparing| *preparing == kind) {
             table.preparing.swap_remove(at);
         }
-        table.stock.prepared(kind, made.is_ok());
+        table.stock.lock().prepared(kind, made.is_ok());
         match made {
             Ok(prepared) if prepared.slot.generation != table.generation => drop(table),
             Ok(prepared) => match table.waiting.pop_front() {
@@ -378,17 +410,19 @@ impl Table {
             return ready;
         }
         // A fork costs a fraction of a start, but not more than a start and a wait.
-        if kind != Kind::Program && (self.idle.is_empty() || !self.stock.is_good(kind)) {
+        if kind != Kind::Program && (self.idle.is_empty() || !self.stock.lock().is_good(kind)) {
             return take(Kind::Program).unwrap_or(Choice::Make(Kind::Program));
         }
         Choice::Make(kind)
     }
 
-    fn missing(&mut self) -> Option<Kind> {
-        let (ready, preparing) = (&self.ready, &self.preparing);
-        self.stock.next(|kind| {
-            ready.iter().filter(|prepared| prepared.kind == kind).count() + preparing.iter().filter(|one| **one == kind).count()
-        })
+    fn next_step(&self, can_make: bool) -> Option<Step> {
+        let mut stock = self.stock.lock();
+        stock.count(Class::Sandboxes, |kind| {
+            let ready = self.ready.iter().filter(|prepared| prepared.kind == kind).count();
+            ready + self.preparing.iter().filter(|one| **one == kind).count()
+        });
+        stock.next(Class::Sandboxes, monotonic_us(), |_| can_make)
     }
 
     fn check_open(&self) -> Result<(), ExecError> {

@@ -34,10 +34,11 @@ use super::{
     monotonic_us,
     open::OpenSpec,
     pipes::Pipes,
-    slot::{Lease, Left, SlotConnection},
+    slot::{Lease, Left},
     slots::Slots,
     stage::{self, Client, Outgoing, Over, Running, StageEnd},
-    stock, tell, tell_again, tell_ended,
+    stock::{self, Class, SharedStock, Step},
+    tell, tell_again, tell_ended,
 };
 
 /// One that is not warm by then never will be.
@@ -66,12 +67,15 @@ struct Kind {
     limits: [u64; 6],
 }
 
-#[derive(Default)]
 struct Shelf {
+    /// What the stock calls it.
+    number: stock::Kind,
+    limits: Limits,
+    disk: DiskLimits,
     ready: VecDeque<Standing>,
     /// One after the other: warming up is work.
     starting: bool,
-    asked_at: Option<Instant>,
+    asked_at: Instant,
     /// None is started before.
     not_before: Option<Instant>,
 }
@@ -88,6 +92,7 @@ pub struct StandbyStatus {
 /// All that stand by.
 pub(super) struct Standbys {
     slots: Arc<Slots>,
+    stock: SharedStock,
     /// For sandboxes that stay.
     places: Arc<Semaphore>,
     /// For programs that run.
@@ -99,8 +104,8 @@ pub(super) struct Standbys {
 #[derive(Default)]
 struct State {
     shelves: HashMap<Kind, Shelf>,
-    /// How many of each kind.
-    target: usize,
+    /// How many of each kind in any case. 0: none at all.
+    floor: usize,
     /// What was started under an earlier number is of another runner, or another configuration.
     generation: u64,
     used: u64,
@@ -115,8 +120,8 @@ struct Standing {
 }
 
 impl Standbys {
-    pub(super) fn new(slots: Arc<Slots>, places: Arc<Semaphore>, turns: Arc<Semaphore>) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self { slots, places, turns, state: Mutex::default(), me: me.clone() })
+    pub(super) fn new(slots: Arc<Slots>, stock: SharedStock, places: Arc<Semaphore>, turns: Arc<Semaphore>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self { slots, stock, places, turns, state: Mutex::default(), me: me.clone() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -124,9 +129,10 @@ impl Standbys {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many of each kind that is asked for, from now on.
-    pub(super) fn set_target(&self, target: usize) {
-        self.state().target = target;
+    /// So many of each kind that is asked for, from now on, and all together at most so many.
+    pub(super) fn set_floor(&self, floor: usize, most: usize) {
+        self.state().floor = floor;
+        self.stock.lock().bound_standbys(most);
     }
 
     pub(super) fn status(&self) -> StandbyStatus {
@@ -142,6 +148,7 @@ impl Standbys {
             state.generation += 1;
             std::mem::take(&mut state.shelves)
         };
+        shelves.values().for_each(|shelf| self.stock.lock().close(shelf.number));
         drop(shelves);
     }
 
@@ -162,81 +169,109 @@ impl Standbys {
     fn take(&self, kind: &Kind, limits: &Limits, disk: DiskLimits) -> Option<Standing> {
         let standing = {
             let mut state = self.state();
-            if state.target == 0 {
+            let floor = state.floor;
+            if floor == 0 {
                 return None;
             }
-            let shelf = state.shelves.entry(kind.clone()).or_default();
-            shelf.asked_at = Some(Instant::now());
+            let open = || Shelf {
+                number: self.stock.lock().open(floor),
+                limits: *limits,
+                disk,
+                ready: VecDeque::new(),
+                starting: false,
+                asked_at: Instant::now(),
+                not_before: None,
+            };
+            let shelf = state.shelves.entry(kind.clone()).or_insert_with(open);
+            shelf.asked_at = Instant::now();
+            self.stock.lock().asked(shelf.number, monotonic_us());
             shelf.ready.pop_front()
         };
-        self.refill(kind, limits, disk);
+        self.restock();
         standing
     }
 
-    fn refill(&self, kind: &Kind, limits: &Limits, disk: DiskLimits) {
+    /// Starts what is missing, and ends what is too much.
+    fn restock(&self) {
         let Some(me) = self.me.upgrade() else { return };
+        let mut ended = Vec::new();
         let mut state = self.state();
-        let (target, generation) = (state.target, state.generation);
-        let Some(shelf) = state.shelves.get_mut(kind) else { return };
-        if shelf.not_before.is_some_and(|at| Instant::now() < at) {
-            return;
-        }
-        if shelf.starting || shelf.ready.len() >= target {
-            return;
-        }
-        shelf.starting = true;
-        let (kind, limits) = (kind.clone(), *limits);
-        tokio::spawn(async move {
-            // Programs that somebody waits for come first.
-            while me.turns.available_permits() == 0 {
-                sleep(BUSY_POLL).await;
+        while let Some(step) = self.next_step(&state) {
+            let generation = state.generation;
+            let (Step::Make(number) | Step::End(number)) = step;
+            let Some((kind, shelf)) = state.shelves.iter_mut().find(|(_, shelf)| shelf.number == number) else { break };
+            match step {
+                Step::Make(_) => {
+                    shelf.starting = true;
+                    tokio::spawn(Arc::clone(&me).warm_up(kind.clone(), shelf.limits, shelf.disk, generation));
+                }
+                // Else it is one that is starting: it is ended when it is ready.
+                Step::End(_) => match shelf.ready.pop_front() {
+                    Some(standing) => ended.push(standing),
+                    None => break,
+                },
             }
-            let started = me.start(&kind, limits, disk).await;
-            if me.started(&kind, generation, started) {
-                me.refill(&kind, &limits, disk);
-            }
-        });
+        }
+        drop(state);
+        drop(ended);
     }
 
-    /// Puts one that was started with the others. Whether it could be.
-    fn started(&self, kind: &Kind, generation: u64, started: Result<Standing, ExecError>) -> bool {
+    fn next_step(&self, state: &State) -> Option<Step> {
+        let shelf = |number| state.shelves.values().find(|shelf| shelf.number == number);
+        let mut stock = self.stock.lock();
+        let there = |number| shelf(number).map_or(0, |shelf| shelf.ready.len() + usize::from(shelf.starting));
+        stock.count(Class::Standbys, there);
+        stock.next(Class::Standbys, monotonic_us(), |number| {
+            shelf(number).is_some_and(|shelf| !shelf.starting && shelf.not_before.is_none_or(|at| at <= Instant::now()))
+        })
+    }
+
+    /// Looks whether what stands by is still worth its memory, and ends all of a kind that nobody asks for any more.
+    pub(super) fn look_over(&self) {
+        let unused = |shelf: &Shelf| !shelf.starting && shelf.asked_at.elapsed() > IDLE;
+        let forgotten: Vec<_> = self.state().shelves.extract_if(|_, shelf| unused(shelf)).collect();
+        forgotten.iter().for_each(|(_, shelf)| self.stock.lock().close(shelf.number));
+        drop(forgotten);
+        self.restock();
+    }
+
+    async fn warm_up(self: Arc<Self>, kind: Kind, limits: Limits, disk: DiskLimits, generation: u64) {
+        // Programs that somebody waits for come first.
+        while self.turns.available_permits() == 0 {
+            sleep(BUSY_POLL).await;
+        }
+        let started = self.start(&kind, limits, disk).await;
+        let held_bytes = match &started {
+            Ok(standing) => standing.held_bytes().await,
+            Err(_) => None,
+        };
+        self.started(&kind, generation, started, held_bytes);
+        self.restock();
+    }
+
+    /// Puts one that was started with the others.
+    fn started(&self, kind: &Kind, generation: u64, started: Result<Standing, ExecError>, held_bytes: Option<u64>) {
         let mut state = self.state();
-        // Else it is dropped, after the lock.
         let current = state.generation == generation;
         let Some(shelf) = state.shelves.get_mut(kind).filter(|_| current) else {
+            // It ends after the lock.
             drop(state);
             drop(started);
-            return false;
+            return;
         };
         shelf.starting = false;
         match started {
-            Ok(standing) => shelf.ready.push_back(standing),
+            Ok(standing) => {
+                shelf.ready.push_back(standing);
+                held_bytes.into_iter().for_each(|bytes| self.stock.lock().measured(shelf.number, bytes));
+            }
             Err(error) => {
                 shelf.not_before = Some(Instant::now() + RETRY);
                 drop(state);
                 // Nothing depends on it but time; a full house, or the end of everything, is no news.
                 tracing::info!(program = kind.argv.first(), %error, "no process can stand by for now");
-                return false;
             }
         }
-        drop(state);
-        let (me, kind) = (self.me.clone(), kind.clone());
-        tokio::spawn(async move {
-            sleep(IDLE + Duration::from_secs(1)).await;
-            if let Some(me) = me.upgrade() {
-                me.forget(&kind);
-            }
-        });
-        true
-    }
-
-    /// Ends those of a kind that nobody asks for any more.
-    fn forget(&self, kind: &Kind) {
-        let mut state = self.state();
-        let unused = |shelf: &Shelf| !shelf.starting && shelf.asked_at.is_none_or(|at| at.elapsed() > IDLE);
-        let forgotten = if state.shelves.get(kind).is_some_and(unused) { state.shelves.remove(kind) } else { None };
-        drop(state);
-        drop(forgotten);
     }
 
     async fn start(&self, kind: &Kind, limits: Limits, disk: DiskLimits) -> Result<Standing, ExecError> {
@@ -318,6 +353,11 @@ impl Kind {
 }
 
 impl Standing {
+    /// What it holds while it waits, bytes.
+    async fn held_bytes(&self) -> Option<u64> {
+        self.lease.slot().ok()?.count().await?.memory_bytes
+    }
+
     async fn run(
         mut self,
         work: &Work<'_>,
@@ -418,7 +458,7 @@ impl Standing {
         if said.0 == UNUSUAL {
             return None;
         }
-        let used = count(slot).await?;
+        let used = slot.count().await?;
         let ended_at_us = monotonic_us();
         let (status, mut said) = said;
         let limit = stage.limits.output_bytes.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -434,14 +474,6 @@ impl Standing {
         let usage = Usage { wall_us: ended_at_us - exec_at_us, cpu_us: used.cpu_us, memory_peak_bytes: used.memory_peak_bytes };
         let outcome = StageOutcome { kind: stage.kind, verdict, exit, output, usage };
         Some(StageEnd { outcome, turn_us, exec_at_us, ended_at_us })
-    }
-}
-
-async fn count(slot: &SlotConnection) -> Option<Counted> {
-    slot.send(&ToSlot::Count, None).await.ok()?;
-    match slot.receive().await.ok()? {
-        (FromSlot::Counted(counted), _) => Some(counted),
-        _ => None,
     }
 }
 

@@ -52,7 +52,7 @@ fn config(profile: Profile) -> SandboxConfig {
         ready_sandboxes: 1,
         zygotes: zygote::python(),
         ready_children: 1,
-        ready_shared: 1,
+        adaptive_bytes: 32 << 20,
     }
 }
 

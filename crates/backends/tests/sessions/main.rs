@@ -55,7 +55,7 @@ fn config() -> SandboxConfig {
         ready_sandboxes: 0,
         zygotes: vec![ZygoteConfig { name: "python".into(), program: "/usr/bin/python3".into(), env: env(), modules: Vec::new() }],
         ready_children: 0,
-        ready_shared: 0,
+        adaptive_bytes: 0,
     }
 }
 

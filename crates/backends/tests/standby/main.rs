@@ -68,7 +68,7 @@ fn config(catalogue: &Catalogue) -> SandboxConfig {
         ready_sandboxes: 1,
         zygotes: Vec::new(),
         ready_children: 0,
-        ready_shared: 0,
+        adaptive_bytes: 0,
     }
 }
 
@@ -163,15 +163,49 @@ fn main() -> ExitCode {
     let trials = vec![
         Trial::test("javascript_is_the_same_cold_and_warm", || run("javascript", javascript::cases)),
         Trial::test("java_is_the_same_cold_and_warm", || run("java", java::cases)),
+        Trial::test("where_many_come_more_stand_by_as_far_as_the_memory_goes", more_stand_by),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn run(language: &'static str, cases: fn() -> Vec<Case>) -> Result<(), Failed> {
+    with_both(0, async |both| both.compare(language, &cases()).await)
+}
+
+/// Beyond the floor of one there is memory for a few processes of Node, whose program is shared memory.
+const ADAPTIVE_BYTES: u64 = 128 << 20;
+
+fn more_stand_by() -> Result<(), Failed> {
+    with_both(ADAPTIVE_BYTES, async |both| {
+        if both.catalogue.resolve("javascript", "*").is_none() {
+            return both.compare("javascript", &[]).await;
+        }
+        let case = Case::new("main.js", "console.log(1)");
+        for _ in 0..10 {
+            both.warm.run(both.job("javascript", &case)?).await?;
+        }
+        for _ in 0..600 {
+            let stock = both.warm.status().stock;
+            assert!(stock.adaptive_bytes <= ADAPTIVE_BYTES, "{stock:?}");
+            assert_eq!(stock.adaptive_limit_bytes, ADAPTIVE_BYTES);
+            let standbys = stock.standbys;
+            if both.warm.status().standby.ready > 1 && standbys.count > 1 {
+                let each = standbys.bytes / standbys.count;
+                assert!((2 << 20..64 << 20).contains(&each), "a process of Node holds {each} bytes?");
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(format!("no more than the floor stands by: {:?}", both.warm.status()).into())
+    })
+}
+
+fn with_both(adaptive_bytes: u64, test: impl AsyncFnOnce(&Both) -> Result<(), Failed>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let catalogue = Catalogue::discover(&DiscoverOptions::default())?;
-        let both = async { Ok((Local::start(config(&catalogue), 2).await?, Local::start(config(&catalogue), 2).await?)) };
+        let config = || SandboxConfig { adaptive_bytes, ..config(&catalogue) };
+        let both = async { Ok((Local::start(config(), 2).await?, Local::start(config(), 2).await?)) };
         let (warm, cold) = match both.await {
             Ok(both) => both,
             Err(reason) => {
@@ -180,9 +214,9 @@ fn run(language: &'static str, cases: fn() -> Vec<Case>) -> Result<(), Failed> {
                 return if std::env::var_os("GREENROOM_MUST_WORK").is_none() { Ok(()) } else { Err(reason.to_string().into()) };
             }
         };
-        warm.stand_by(1);
+        warm.stand_by(1, 4);
         let both = Both { catalogue, warm, cold };
-        let result = both.compare(language, &cases()).await;
+        let result = test(&both).await;
         both.warm.shutdown().await;
         both.cold.shutdown().await;
         result

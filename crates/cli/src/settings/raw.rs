@@ -60,7 +60,7 @@ pub struct Raw {
 pub struct RawWarm {
     pub enabled: bool,
     pub ready: Auto<u32>,
-    pub shared: Auto<u32>,
+    pub adaptive_bytes: Auto<u64>,
     pub python_modules: String,
 }
 
