@@ -104,6 +104,8 @@ unsafe extern "C" {
     pub fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
     pub fn getpid() -> c_int;
     pub fn getppid() -> c_int;
+    pub fn malloc(len: usize) -> *mut c_void;
+    pub fn free(at: *mut c_void);
     pub fn malloc_trim(keep: usize) -> c_int;
     pub fn sched_yield() -> c_int;
     pub fn dup2(from: c_int, to: c_int) -> c_int;
@@ -165,12 +167,13 @@ unsafe extern "C" {
     pub fn PyDict_New() -> Object;
     pub fn PyDict_GetItemString(dict: Object, key: *const c_char) -> Object;
     pub fn PyDict_SetItemString(dict: Object, key: *const c_char, value: Object) -> c_int;
+    pub fn PyDict_DelItem(dict: Object, key: Object) -> c_int;
     pub fn PyDict_SetItem(dict: Object, key: Object, value: Object) -> c_int;
     pub fn PyList_New(count: isize) -> Object;
     pub fn PyList_Size(list: Object) -> isize;
     pub fn PyList_GetItem(list: Object, index: isize) -> Object;
     pub fn PyList_Append(list: Object, item: Object) -> c_int;
-    pub fn PyList_Insert(list: Object, index: isize, item: Object) -> c_int;
+    pub fn PyList_SetItem(list: Object, index: isize, item: Object) -> c_int;
     pub fn PyList_SetSlice(list: Object, from: isize, to: isize, items: Object) -> c_int;
     pub fn PyBytes_AsString(bytes: Object) -> *mut c_char;
     pub fn PyBytes_Size(bytes: Object) -> isize;
@@ -193,6 +196,8 @@ unsafe extern "C" {
     pub fn PyErr_Occurred() -> Object;
     pub fn PyErr_Print();
     pub fn PyErr_Restore(kind: Object, value: Object, trace: Object);
+    pub fn PyObject_SetAttr(object: Object, name: Object, value: Object) -> c_int;
+    pub fn PyObject_Malloc(len: usize) -> *mut c_void;
     pub fn PyObject_IsTrue(object: Object) -> c_int;
     pub fn PyDict_Copy(dict: Object) -> Object;
     pub fn Py_FinalizeEx() -> c_int;

@@ -17,25 +17,29 @@ pub struct Held {
     pub count_threads: Object,
     pub run_exit_functions: Object,
     pub get_objects: Object,
-    pub loader: Object,
+    /// What seeds the random numbers of a child, where nothing else wants to know of a fork: then the interpreter's own hooks, which
+    /// mend what several threads may have left behind, have nothing to do.
+    pub reseed: Option<Object>,
     /// Whether there is a session's kernel.
     pub has_session: bool,
     /// Names of modules that are imported, each between two ends of lines.
     pub early: *const c_char,
     pub early_len: usize,
-    /// `sys.argv`, `sys.orig_argv`, `sys.path`.
+    /// `sys.argv`, `sys.orig_argv`, `sys.path`, each with a place for what most programs put there.
     pub arguments: Object,
     pub original_arguments: Object,
     pub path: Object,
     /// `sys.stdout` and `sys.stderr`, as they are before a program.
     pub streams: [Object; 2],
+    /// The names of `__main__`, a script's own among them, and its loader; and which it had before.
     pub main_names: Object,
-    pub none: Object,
-    /// Names of names.
-    pub main: Object,
+    pub loader: Object,
+    pub loader_before: Object,
+    /// Names.
     pub file_name: Object,
     pub cached_name: Object,
     pub loader_name: Object,
+    pub path_name: Object,
     pub flush: Object,
     /// How bytecode begins.
     pub magic: [u8; 2],
@@ -55,6 +59,22 @@ impl Held {
             let streams = [of_sys(c"stdout")?, of_sys(c"stderr")?];
             let (arguments, original_arguments, path) = (of_sys(c"argv")?, of_sys(c"orig_argv")?, of_sys(c"path")?);
             streams.into_iter().chain([arguments, original_arguments, path]).for_each(|object| Py_IncRef(object));
+            let main_names = some(PyModule_GetDict(some(PyImport_AddModule(c"__main__".as_ptr()))?))?;
+            let (file_name, cached_name, loader_name) = (name(c"__file__")?, name(c"__cached__")?, name(c"__loader__")?);
+            let (nothing, loader) = (name(c"")?, of_shim(c"_loader")?);
+            let loader_before = some(PyDict_GetItemString(main_names, c"__loader__".as_ptr()))?;
+            Py_IncRef(loader_before);
+            let reseed = of_shim(c"_reseed")?;
+            let none = of_shim(c"_none")?;
+            let prepared = replace(arguments, 0, isize::MAX, &[nothing])
+                && replace(original_arguments, 0, isize::MAX, &[nothing, nothing])
+                && replace(path, 0, 0, &[nothing])
+                && PyDict_SetItem(main_names, file_name, nothing) == 0
+                && PyDict_SetItem(main_names, cached_name, none) == 0
+                && PyDict_SetItem(main_names, loader_name, loader) == 0;
+            if !prepared {
+                return None;
+            }
             Some(Held {
                 set_environment: of_shim(c"set_environment")?,
                 start_anew: of_shim(c"start_anew")?,
@@ -64,7 +84,7 @@ impl Held {
                 count_threads: of_shim(c"_count_threads")?,
                 run_exit_functions: of_shim(c"_run_exitfuncs")?,
                 get_objects: of_shim(c"_get_objects")?,
-                loader: of_shim(c"_Loader")?,
+                reseed: (reseed != none).then_some(reseed),
                 has_session: PyObject_IsTrue(of_shim(c"_session")?) == 1,
                 early: some(PyBytes_AsString(early).cast())?.cast_const().cast(),
                 early_len: usize::try_from(PyBytes_Size(early)).ok()?,
@@ -72,12 +92,13 @@ impl Held {
                 original_arguments,
                 path,
                 streams,
-                main_names: some(PyModule_GetDict(some(PyImport_AddModule(c"__main__".as_ptr()))?))?,
-                none: of_shim(c"_none")?,
-                main: name(c"__main__")?,
-                file_name: name(c"__file__")?,
-                cached_name: name(c"__cached__")?,
-                loader_name: name(c"__loader__")?,
+                main_names,
+                loader,
+                loader_before,
+                file_name,
+                cached_name,
+                loader_name,
+                path_name: name(c"path")?,
                 flush: name(c"flush")?,
                 magic: [PyImport_GetMagicNumber() as u8, (PyImport_GetMagicNumber() >> 8) as u8],
                 end: end::Ground::look(PyObject_IsTrue(of_shim(c"_only_common")?) == 1),
@@ -88,4 +109,16 @@ impl Held {
 
 fn some(object: Object) -> Option<Object> {
     (object != null_mut()).then_some(object)
+}
+
+/// Puts these in the place of some of a list's items.
+/// SAFETY: as [`Held::find`].
+unsafe fn replace(list: Object, from: isize, to: isize, items: &[Object]) -> bool {
+    unsafe {
+        let new = PyList_New(0);
+        let replaced =
+            !new.is_null() && items.iter().all(|item| PyList_Append(new, *item) == 0) && PyList_SetSlice(list, from, to, new) == 0;
+        Py_DecRef(new);
+        replaced
+    }
 }

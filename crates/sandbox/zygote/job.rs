@@ -257,7 +257,7 @@ impl Job {
 /// Texts of the head, one after the other.
 pub struct Texts {
     reader: Reader,
-    left: usize,
+    pub left: usize,
 }
 
 impl Iterator for Texts {

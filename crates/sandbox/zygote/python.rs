@@ -12,6 +12,7 @@
 
 mod end;
 mod foreign;
+mod heap;
 mod held;
 mod job;
 mod run;
@@ -135,8 +136,7 @@ extern "C" fn main(argc: c_int, argv: *mut *mut c_char, _envp: *mut *mut c_char)
             return say(c"the shim is not the one for this library\n");
         };
         text::make_huge();
-        // Whatever is not used any more would be copied with every fork.
-        malloc_trim(0);
+        heap::make_compact();
         show_title([&b"greenroom: warm python"[..]].into_iter());
         serve(&held)
     }
@@ -215,14 +215,18 @@ unsafe fn serve(held: &Held) -> c_int {
                 refuse(&birth);
             } else {
                 born_here += 1;
-                PyOS_BeforeFork();
+                if held.reseed.is_none() {
+                    PyOS_BeforeFork();
+                }
                 match born() {
                     0 => {
-                        PyOS_AfterFork_Child();
+                        after_fork(&birth, held);
                         return live(&birth, held);
                     }
                     parent => {
-                        PyOS_AfterFork_Parent();
+                        if held.reseed.is_none() {
+                            PyOS_AfterFork_Parent();
+                        }
                         let mut status = 0;
                         while parent > 0 && waitpid(parent, &mut status, 0) < 0 && errno() == EINTR {}
                         if parent < 0 || status != 0 {
@@ -235,6 +239,22 @@ unsafe fn serve(held: &Held) -> c_int {
                 close(*fd);
             }
         }
+    }
+}
+
+/// What an interpreter has to do in a child.
+/// SAFETY: the interpreter is initialised, and this, its only thread, has its lock.
+unsafe fn after_fork(birth: &Birth, held: &Held) {
+    unsafe {
+        let Some(reseed) = held.reseed else { return PyOS_AfterFork_Child() };
+        let seeded = PyObject_CallFunctionObjArgs(reseed, null_mut::<c_void>());
+        if seeded.is_null() {
+            // Never with another child's random numbers.
+            PyErr_Print();
+            refuse(birth);
+            _exit(1);
+        }
+        Py_DecRef(seeded);
     }
 }
 
@@ -415,15 +435,15 @@ unsafe fn seal(birth: &Birth) -> bool {
         if birth.landlock && syscall(SYS_LANDLOCK_RESTRICT_SELF, birth.fds[RULES], 0) != 0 {
             return false;
         }
-        // The process between is about to end: then the sandbox's init is our parent, and waits for us.
-        while getppid() != 1 {
-            sched_yield();
-        }
         let pidfd = syscall(SYS_PIDFD_OPEN, getpid(), 0) as c_int;
         let program = SockFprog { len: FILTER_LEN as u16, filter: addr_of!(FILTER_PROGRAM).cast() };
         const SET_MODE_FILTER: c_int = 1;
         if pidfd < 0 || syscall(SYS_SECCOMP, SET_MODE_FILTER, 0, &program) != 0 {
             return false;
+        }
+        // The process between is about to end: then the sandbox's init is our parent, and waits for us.
+        while getppid() != 1 {
+            sched_yield();
         }
         let (status, job) = (birth.fds[STATUS], birth.fds[JOB]);
         if !tell_born(status, pidfd) {

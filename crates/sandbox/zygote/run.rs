@@ -1,7 +1,7 @@
 //! The program's life in a child that is sealed and has its limits.
 
 use core::{
-    ffi::{c_char, c_int, c_void},
+    ffi::{c_char, c_int},
     ptr::{self, addr_of, null_mut},
     slice,
 };
@@ -105,46 +105,53 @@ unsafe fn begin(job: &Job, held: &Held, path: &mut [u8; PATH_BYTES]) -> Begun {
                 return Begun::Failed;
             }
         }
-        let arguments = list(job.arguments());
         let mut behind = job.arguments();
         let (_program, script) = (behind.next(), behind.next());
-        let Some(script) = script else { return fresh(job, held, arguments) };
-        if arguments.is_null()
-            || PyList_SetSlice(held.original_arguments, 0, isize::MAX, arguments) != 0
-            || PyList_SetSlice(held.arguments, 0, isize::MAX, arguments) != 0
-            || PyList_SetSlice(held.arguments, 0, 1, null_mut()) != 0
-        {
+        let Some(script) = script else { return fresh(job, held) };
+        let mut after_program = job.arguments();
+        after_program.next();
+        if !assign(held.original_arguments, job.arguments()) || !assign(held.arguments, after_program) {
             return Begun::Failed;
         }
         if held.has_session && script.bytes() == SESSION {
-            // Behind its name stand the modules that its pool wants.
-            let modules = list(behind);
-            return Begun::Session(PyObject_CallFunction(held.serve_session, c"O".as_ptr(), modules));
+            return session(held, behind);
         }
-        let Some(file) = open_script(job, held, script, path) else { return fresh(job, held, arguments) };
-        Py_DecRef(arguments);
+        let Some(file) = open_script(job, held, script, path) else { return fresh(job, held) };
         let end = path.iter().position(|byte| *byte == 0).unwrap_or(0);
         let name = PyUnicode_DecodeFSDefaultAndSize(path.as_ptr().cast(), end as isize);
-        let loader = PyObject_CallFunctionObjArgs(held.loader, held.main, name, null_mut::<c_void>());
         if name.is_null()
-            || loader.is_null()
             || PyDict_SetItem(held.main_names, held.file_name, name) != 0
-            || PyDict_SetItem(held.main_names, held.cached_name, held.none) != 0
-            || PyDict_SetItem(held.main_names, held.loader_name, loader) != 0
+            || PyObject_SetAttr(held.loader, held.path_name, name) != 0
         {
             return Begun::Failed;
         }
         Py_DecRef(name);
-        Py_DecRef(loader);
         Begun::Script(file)
+    }
+}
+
+/// Serves a session; behind the name of its kernel stand the modules that its pool wants. It is no script, and has none of a script's names.
+/// SAFETY: as [`begin`].
+unsafe fn session(held: &Held, modules: Texts) -> Begun {
+    unsafe {
+        let modules = list(modules);
+        if modules.is_null()
+            || PyDict_DelItem(held.main_names, held.file_name) != 0
+            || PyDict_DelItem(held.main_names, held.cached_name) != 0
+            || PyDict_SetItem(held.main_names, held.loader_name, held.loader_before) != 0
+            || PyList_SetSlice(held.path, 0, 1, null_mut()) != 0
+        {
+            return Begun::Failed;
+        }
+        Begun::Session(PyObject_CallFunction(held.serve_session, c"O".as_ptr(), modules))
     }
 }
 
 /// Starts the interpreter anew; comes back with an exception.
 /// SAFETY: as [`begin`].
-unsafe fn fresh(job: &Job, held: &Held, arguments: Object) -> Begun {
+unsafe fn fresh(job: &Job, held: &Held) -> Begun {
     unsafe {
-        let variables = dict(job.variables());
+        let (arguments, variables) = (list(job.arguments()), dict(job.variables()));
         if !arguments.is_null() && !variables.is_null() {
             PyObject_CallFunction(held.start_anew, c"OO".as_ptr(), arguments, variables);
         }
@@ -152,7 +159,7 @@ unsafe fn fresh(job: &Job, held: &Held, arguments: Object) -> Begun {
     }
 }
 
-/// Opens the script and puts its directory in front of `sys.path`. Nothing where only a fresh interpreter does right: where there
+/// Opens the script and puts its directory at the head of `sys.path`. Nothing where only a fresh interpreter does right: where there
 /// is no script but an archive, a directory, bytecode or nothing, and where files beside it have the names of modules that are
 /// imported here already (the student's `random.py`).
 /// SAFETY: as [`begin`].
@@ -186,12 +193,11 @@ unsafe fn open_script(job: &Job, held: &Held, script: Text, path: &mut [u8; PATH
             return None;
         };
         let place = PyUnicode_DecodeFSDefaultAndSize(place.bytes.as_ptr().cast(), place.len as isize);
-        if place.is_null() || PyList_Insert(held.path, 0, place) != 0 || lseek(file, 0, 0) != 0 {
+        if place.is_null() || PyList_SetItem(held.path, 0, place) != 0 || lseek(file, 0, 0) != 0 {
             PyErr_Clear();
             close(file);
             return None;
         }
-        Py_DecRef(place);
         Some(file)
     }
 }
@@ -305,12 +311,34 @@ unsafe fn is_early(held: &Held, name: &[u8]) -> bool {
     names.split(|byte| *byte == b'\n').any(|early| *early == name[..stem])
 }
 
+/// Makes a list's items these; where there are as many of them, without moving the list.
+/// SAFETY: as [`begin`].
+unsafe fn assign(to: Object, texts: Texts) -> bool {
+    unsafe {
+        if PyList_Size(to) != texts.left as isize {
+            let new = list(texts);
+            let assigned = !new.is_null() && PyList_SetSlice(to, 0, isize::MAX, new) == 0;
+            Py_DecRef(new);
+            return assigned;
+        }
+        texts.enumerate().all(|(at, text)| {
+            let text = string(text);
+            !text.is_null() && PyList_SetItem(to, at as isize, text) == 0
+        })
+    }
+}
+
+/// SAFETY: as [`begin`].
+unsafe fn string(text: Text) -> Object {
+    unsafe { PyUnicode_DecodeUTF8(text.bytes().as_ptr().cast(), text.len as isize, c"surrogateescape".as_ptr()) }
+}
+
 /// SAFETY: as [`begin`].
 unsafe fn list(texts: Texts) -> Object {
     unsafe {
         let list = PyList_New(0);
         for text in texts {
-            let text = PyUnicode_DecodeUTF8(text.bytes().as_ptr().cast(), text.len as isize, c"surrogateescape".as_ptr());
+            let text = string(text);
             if list.is_null() || text.is_null() || PyList_Append(list, text) != 0 {
                 return null_mut();
             }
@@ -324,9 +352,8 @@ unsafe fn list(texts: Texts) -> Object {
 unsafe fn dict(mut texts: Texts) -> Object {
     unsafe {
         let dict = PyDict_New();
-        let text = |text: Text| PyUnicode_DecodeUTF8(text.bytes().as_ptr().cast(), text.len as isize, c"surrogateescape".as_ptr());
         while let (Some(name), Some(value)) = (texts.next(), texts.next()) {
-            let (name, value) = (text(name), text(value));
+            let (name, value) = (string(name), string(value));
             if dict.is_null() || name.is_null() || value.is_null() || PyDict_SetItem(dict, name, value) != 0 {
                 return null_mut();
             }

@@ -9,6 +9,7 @@ import atexit
 import gc
 import os
 import sys
+import _random
 import _thread
 import _weakref
 
@@ -23,8 +24,8 @@ _SAMPLES = (
 )
 
 # What the library in the zygote uses: none of it is looked up in a program's time.
-_Loader = sys.modules["_frozen_importlib_external"].SourceFileLoader
-_none = None
+_loader = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", "")
+_none = _reseed = None
 _early = b""
 _session = None
 _only_common = True
@@ -34,8 +35,11 @@ def prepare():
     # A pid as small as a child's would make libraries believe that nothing was forked.
     if os.getpid() < 64:
         sys.exit("the zygote's pid is too small; another will do")
-    global _early, _only_common
+    global _early, _only_common, _reseed
     fresh = set(sys.modules)
+    hooks = []
+    register = os.register_at_fork
+    os.register_at_fork = lambda **hook: hooks.append(hook) or register(**hook)
     wanted = os.environ.pop("GREENROOM_WARM", "").split()
     _only_common = not wanted
     for name in _COMMON + wanted:
@@ -43,6 +47,11 @@ def prepare():
             __import__(name)
         except ImportError as error:
             print("warm: %s" % error, file=sys.stderr)
+    os.register_at_fork = register
+    random = sys.modules.get("random")
+    if random is not None and hooks == [{"after_in_child": random._inst.seed}]:
+        # What that does, without a frame.
+        _reseed = _random.Random.seed.__get__(random._inst)
     import io
 
     # The compiler, the printer of tracebacks and the text streams set themselves up when they are first used.
