@@ -74,6 +74,9 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     if let Err(error) = say(&ready) {
         tracing::warn!("{ready}; {error}");
     }
+    if let Err(error) = greenroom_sandbox::forget_the_start() {
+        tracing::debug!(%error, "the memory that only the start needed stays in use");
+    }
     let served = greenroom_gateway::serve(listeners, gateway, stop.cancelled(), cut.cancelled()).await;
     // Sessions first: what they used is read from sandboxes that still are.
     pools.shutdown().await;

@@ -62,13 +62,21 @@ impl AsyncRead for Connection {
         let stream: &TcpStream = (*self.read).as_ref();
         loop {
             ready!(stream.poll_read_ready(context))?;
-            match stream.try_read(buffer.initialize_unfilled()) {
-                Ok(read) => {
+            let mut came = None;
+            let tried = stream.try_io(Interest::READABLE, || {
+                let room = buffer.initialize_unfilled();
+                let read = rustix::net::recv(stream, &mut *room, rustix::net::RecvFlags::DONTWAIT)?.0;
+                came = Some(read);
+                // With less than there was room for it has been read empty: of what comes now the kernel tells anew.
+                if read > 0 && read < room.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (came, tried) {
+                (Some(read), _) => {
                     buffer.advance(read);
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                (None, _) => {}
             }
         }
     }

@@ -53,4 +53,5 @@ pub use config::{Network, SandboxConfig, SharedDirectory, SupportFile};
 pub use host::{CgroupVersion, HostReport};
 pub use runner::runner_main;
 pub use step::{Failure, Step};
+pub use sys::forget_the_start;
 pub use zygote::ZygoteConfig;

@@ -441,3 +441,35 @@ pub(crate) fn exit_now(code: i32) -> ! {
 fn check(result: i64) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Takes pages of this program's own code out of memory's map (madvise(2), MADV_DONTNEED): they come back when they are used.
+/// `from` and `to` are the borders of a mapping of the executable that was never written to.
+fn unmap_code(from: usize, to: usize) -> io::Result<()> {
+    // SAFETY: of a private mapping of a file that was never written to, the next access reads the same bytes from the file.
+    check(i64::from(unsafe { libc::madvise(ptr::with_exposed_provenance_mut(from), to - from, libc::MADV_DONTNEED) }))
+}
+
+/// Gives back what only the start of this program needed: its code, and the free memory between what is in use.
+///
+/// # Errors
+/// Those of reading `/proc/self/maps`, and `madvise(2)`'s.
+pub fn forget_the_start() -> io::Result<()> {
+    let program = std::fs::read_link("/proc/self/exe")?;
+    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+        // Addresses, rights, offset, device, inode, path (proc_pid_maps(5)). What may be executed cannot have been written to.
+        let mut fields = line.split_ascii_whitespace();
+        let (Some(borders), Some("r-xp"), Some(path)) = (fields.next(), fields.next(), fields.nth(3)) else { continue };
+        if std::path::Path::new(path) == program
+            && let Some((from, to)) = borders.split_once('-')
+            && let (Ok(from), Ok(to)) = (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16))
+        {
+            unmap_code(from, to)?;
+        }
+    }
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) touches free memory only, under the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+    Ok(())
+}
