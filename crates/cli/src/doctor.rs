@@ -7,7 +7,11 @@ use greenroom_runtimes::{Absent, Elevation, Runtime};
 use greenroom_sandbox::{CgroupVersion, HostReport};
 use serde::Serialize;
 
-use crate::{config::Loaded, output::say, start};
+use crate::{
+    config::Loaded,
+    output::{say, told},
+    start,
+};
 
 /// `cgroup.kill` and everything else that the sandbox builds on is there from here on.
 const KERNEL_FLOOR: (u32, u32) = (5, 14);
@@ -59,7 +63,7 @@ async fn examine(loaded: &Loaded) -> anyhow::Result<Report> {
     let started = Local::start(settings.sandbox(&catalogue), 1).await;
     let isolation_met = started.is_ok();
     let ready = isolation_met && data_dir.is_ok();
-    advice.extend(data_dir.err().map(|error| format!("{error:#}")));
+    advice.extend(data_dir.err().map(|error| told(&error)));
     let local = match started {
         Ok(local) => Some(local),
         // What can be had then?

@@ -22,7 +22,7 @@ use clap::Parser;
 
 use crate::{
     commands::{Cli, Command, ConfigCommand},
-    output::{OutputError, say},
+    output::{OutputError, say, told},
 };
 
 fn main() -> ExitCode {
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         // As a program that SIGPIPE ended.
         Err(error) if matches!(error.downcast_ref(), Some(OutputError::Closed)) => ExitCode::from(141),
         Err(error) => {
-            eprintln!("greenroom: {error:#}");
+            eprintln!("greenroom: {}", told(&error));
             failure
         }
     }

@@ -249,6 +249,18 @@ fn a_server_that_cannot_start_says_why_and_what_to_do() {
 }
 
 #[test]
+fn an_error_says_once_what_caused_it() {
+    let place = Place::new(&[("greenroom.db", "this is a letter to nobody, and not at all what it should be")]);
+    for arguments in [&["serve", "--listen", "127.0.0.1:0", "--data-dir", "."][..], &["keys", "list", "--set", "data_dir=."]] {
+        let output = place.greenroom(arguments);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+        assert_eq!(stderr.matches("file is not a database").count(), 1, "{arguments:?}: {stderr}");
+        assert!(stderr.contains("move it away"), "{stderr}");
+    }
+}
+
+#[test]
 fn doctor_looks_at_the_host_even_without_a_data_directory() {
     let place = Place::new(&[]);
     let output = place.greenroom(&["doctor", "--json", "--set", "data_dir=/proc/none"]);
