@@ -61,7 +61,9 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     };
     let languages = catalogue.installed().len();
     let ahead = settings.precompiled().map(|directory| Ahead::start(catalogue.clone(), directory)).transpose()?;
-    let pools = sessions::pools(&settings, &catalogue, local.clone(), store.await??).await?;
+    let store = store.await??;
+    let pruning = tokio::spawn(store.clone().keep_pruned(settings.usage));
+    let pools = sessions::pools(&settings, &catalogue, local.clone(), store).await?;
     // After the store: the keys are in it.
     let guard = identity::guard(&settings, address)?;
     let gateway = Gateway::new(settings.gateway.clone(), guard, catalogue, local.clone(), pools.clone(), reload);
@@ -78,6 +80,9 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         tracing::debug!(%error, "the memory that only the start needed stays in use");
     }
     let served = greenroom_gateway::serve(listeners, gateway, stop.cancelled(), cut.cancelled()).await;
+    // It has a handle on the store, whose last one waits until all is written.
+    pruning.abort();
+    let _aborted = pruning.await;
     // Sessions first: what they used is read from sandboxes that still are.
     pools.shutdown().await;
     local.shutdown().await;

@@ -14,6 +14,7 @@ use std::{
 
 use greenroom_core::{DiskLimits, Limits, Profile, RelativePath};
 use greenroom_gateway::GatewayConfig;
+use greenroom_pool::UsageKept;
 use greenroom_runtimes::{Catalogue, DiscoverOptions, Elevation, Runtime};
 use greenroom_sandbox::{Network, SandboxConfig, SharedDirectory, SupportFile, ZygoteConfig};
 
@@ -93,6 +94,8 @@ pub struct Settings {
     pub gateway: GatewayConfig,
     /// The pools that the configuration names.
     pub pools: BTreeMap<String, PoolSettings>,
+    /// How much of the sessions' usage is kept.
+    pub usage: UsageKept,
     /// Log filter directives.
     pub log_level: String,
     /// Log format.
@@ -316,6 +319,10 @@ impl Settings {
             standbys: raw.standby.ready.or_else(|| cores.min(4)),
             gateway,
             pools: raw.pools,
+            usage: UsageKept {
+                age: Duration::from_secs(u64::from(positive("usage.keep_days", raw.usage.keep_days)?) * 86_400),
+                rows: positive("usage.keep_rows", raw.usage.keep_rows)?,
+            },
             log_level: raw.log.level,
             log_format,
             require,

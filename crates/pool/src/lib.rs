@@ -29,4 +29,4 @@ pub use end::{EndReason, Ended};
 pub use identifier::{Digest, Identifier, IdentifierError};
 pub use pools::{Lease, PoolError, Pools, Refused, SessionState, SessionView};
 pub use spec::{Lifecycle, LifecycleKind, LifecyclePatch, Network, PoolKind, PoolPatch, PoolSpec, Rules, SessionLimits, SpecError};
-pub use store::{FILE, KeyRecord, Store, StoreError, UsageEnd, UsageFilter, UsageId, UsageRow, UsageStart, UsageSum};
+pub use store::{FILE, KeyRecord, Store, StoreError, UsageEnd, UsageFilter, UsageId, UsageKept, UsageRow, UsageStart, UsageSum};

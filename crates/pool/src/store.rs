@@ -12,6 +12,7 @@ mod keys;
 mod lock;
 mod open;
 mod pools;
+mod prune;
 mod usage;
 
 use std::{
@@ -28,6 +29,7 @@ use std::{
 pub use error::StoreError;
 pub use keys::KeyRecord;
 use lock::Lock;
+pub use prune::UsageKept;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 pub use usage::{UsageEnd, UsageFilter, UsageId, UsageRow, UsageStart, UsageSum};

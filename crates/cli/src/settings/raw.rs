@@ -51,8 +51,16 @@ pub struct Raw {
     pub packages: RawPackages,
     #[serde(default)]
     pub pools: BTreeMap<String, PoolSettings>,
+    pub usage: RawUsage,
     pub warm: RawWarm,
     pub log: RawLog,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawUsage {
+    pub keep_days: u32,
+    pub keep_rows: u64,
 }
 
 #[derive(Debug, Deserialize)]

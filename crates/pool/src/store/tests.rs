@@ -1,4 +1,4 @@
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use rusqlite::Connection;
 use tempfile::tempdir;
@@ -130,6 +130,66 @@ async fn usage_is_summed_by_pool_and_time() {
     assert_eq!(store.usage_sums(UsageFilter::default()).await.unwrap().len(), 2);
     store.end_usage(id, end(EndReason::Stopped, 2600));
     assert_eq!(store.usage_sums(UsageFilter::of_pool("a")).await.unwrap()[0].alive, 0);
+}
+
+/// Ended sessions of this age each, the oldest first, and one that lives since the beginning.
+async fn with_usage(ages_ms: impl Iterator<Item = u64>) -> Store {
+    let store = Store::in_memory().unwrap();
+    let now = unix_ms();
+    store.begin_usage(start("p", "alive", 1));
+    for age_ms in ages_ms {
+        let id = store.begin_usage(start("p", "ended", now - age_ms - 100));
+        store.end_usage(id, end(EndReason::Cooldown, now - age_ms));
+    }
+    store.flush().await.unwrap();
+    store
+}
+
+/// How many rows each step took, until there is nothing to do.
+async fn prune(store: &Store, kept: UsageKept) -> Vec<u64> {
+    let mut steps = Vec::new();
+    loop {
+        match store.prune_usage(kept).await.unwrap() {
+            0 => return steps,
+            gone => steps.push(gone),
+        }
+    }
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+#[tokio::test]
+async fn usage_is_forgotten_when_it_is_too_old_in_small_steps() {
+    let store = with_usage((0..1300).map(|n| (1310 - n) * DAY_MS)).await;
+    let steps = prune(&store, UsageKept { age: Duration::from_millis(90 * DAY_MS), rows: 10_000 }).await;
+    assert_eq!(steps, [500, 500, 221]);
+    let rows = store.usage_rows(UsageFilter::default(), 2000).await.unwrap();
+    assert_eq!(rows.len(), 80);
+    assert_eq!(rows.last().unwrap().ended_unix_ms, None, "who lives is not forgotten");
+    assert!(rows[..79].iter().all(|row| row.ended_unix_ms.unwrap() > unix_ms() - 90 * DAY_MS));
+}
+
+#[tokio::test]
+async fn usage_is_forgotten_when_it_is_too_much_but_not_what_callers_are_still_told() {
+    let store = with_usage((0..40).map(|n| (40 - n) * 240_000 + 30_000)).await;
+    let kept = |rows| UsageKept { age: Duration::from_millis(90 * DAY_MS), rows };
+    assert_eq!(prune(&store, kept(40)).await, [0_u64; 0], "no more than may be, beside the one that lives");
+    assert_eq!(prune(&store, kept(30)).await, [10]);
+    // The last fourteen ended within the hour.
+    assert_eq!(prune(&store, kept(5)).await, [16]);
+    assert_eq!(store.usage_rows(UsageFilter::default(), 100).await.unwrap().len(), 15);
+    assert_eq!(store.untold_ends("p").await.unwrap(), [(digest("ended"), EndReason::Cooldown)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_is_pruned_in_the_background_until_the_store_is_gone() {
+    let store = with_usage((0..700).map(|n| (1310 - n) * DAY_MS)).await;
+    let pruning = tokio::spawn(store.clone().keep_pruned(UsageKept { age: Duration::from_millis(DAY_MS), rows: 10 }));
+    while store.usage_rows(UsageFilter::default(), 1000).await.unwrap().len() > 1 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    pruning.abort();
+    assert!(pruning.await.unwrap_err().is_cancelled());
 }
 
 #[tokio::test]
