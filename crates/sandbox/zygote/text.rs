@@ -66,31 +66,42 @@ unsafe extern "C" fn find(info: *const LoadedObject, _size: usize, data: *mut c_
 /// SAFETY: `block` is a huge page's worth of the program's read-only memory.
 unsafe fn move_to_huge_page(block: *mut c_void) -> bool {
     const READ: c_int = 1;
-    const WRITE: c_int = 2;
     const EXECUTE: c_int = 4;
-    const PRIVATE_ANONYMOUS: c_int = 0x02 | 0x20;
     const MAYMOVE_FIXED: c_int = 1 | 2;
+    unsafe {
+        let Some(copy) = huge_room() else { return false };
+        ptr::copy_nonoverlapping(block.cast::<u8>(), copy.cast::<u8>(), HUGE);
+        let moved = mprotect(copy, HUGE, READ | EXECUTE) == 0 && mremap(copy, HUGE, HUGE, MAYMOVE_FIXED, block) == block;
+        if !moved {
+            munmap(copy, HUGE);
+        }
+        moved
+    }
+}
+
+/// Memory on a huge page.
+/// SAFETY: none of what is there is used.
+unsafe fn huge_room() -> Option<*mut c_void> {
+    const READ_WRITE: c_int = 1 | 2;
+    const PRIVATE_ANONYMOUS: c_int = 0x02 | 0x20;
     // madvise(2); collapsing is there since Linux 6.1, and says whether there is a huge page now.
     const HUGEPAGE: c_int = 14;
     const COLLAPSE: c_int = 25;
     unsafe {
-        let room = mmap(null_mut(), 2 * HUGE, READ | WRITE, PRIVATE_ANONYMOUS, -1, 0);
+        let room = mmap(null_mut(), 2 * HUGE, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0);
         if room as isize == -1 {
-            return false;
+            return None;
         }
         let skipped = room.align_offset(HUGE);
-        let copy = room.byte_add(skipped);
-        let _advice = madvise(copy, HUGE, HUGEPAGE);
-        ptr::copy_nonoverlapping(block.cast::<u8>(), copy.cast::<u8>(), HUGE);
-        let moved = madvise(copy, HUGE, COLLAPSE) == 0
-            && mprotect(copy, HUGE, READ | EXECUTE) == 0
-            && mremap(copy, HUGE, HUGE, MAYMOVE_FIXED, block) == block;
-        if moved {
-            munmap(room, skipped);
-            munmap(copy.byte_add(HUGE), HUGE - skipped);
-        } else {
-            munmap(room, 2 * HUGE);
+        let huge = room.byte_add(skipped);
+        munmap(room, skipped);
+        munmap(huge.byte_add(HUGE), HUGE - skipped);
+        let _advice = madvise(huge, HUGE, HUGEPAGE);
+        huge.cast::<u8>().write_volatile(0);
+        let there = madvise(huge, HUGE, COLLAPSE) == 0;
+        if !there {
+            munmap(huge, HUGE);
         }
-        moved
+        there.then_some(huge)
     }
 }

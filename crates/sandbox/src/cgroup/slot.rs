@@ -32,6 +32,7 @@ const LEAST_BYTES: u64 = 4 << 20;
 const MAKING_BYTES: u64 = 64 << 20;
 /// ... and of at least so many processes: worker, and two that help it into its namespaces (init is counted beside them).
 const MAKING_PROCESSES: u32 = 3;
+const CHARGE_BATCH_PAGES: u64 = 64;
 
 /// What is in force, to write only what changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub(crate) struct SlotCgroup {
     oom_base: u64,
     /// What earlier runs left charged: pages of system files that they were the first to read. Not this run's.
     memory_base: u64,
+    /// What each processor may keep charged ahead for whoever comes next (`MEMCG_CHARGE_BATCH`, mm/memcontrol.c), all in all.
+    charged_ahead: u64,
     /// What the run may use.
     memory_allowed: u64,
 }
@@ -168,7 +171,9 @@ impl SlotCgroup {
     }
 
     fn new(layout: Layout) -> Self {
-        Self { layout, in_force: None, cpu_base_us: None, oom_base: 0, memory_base: 0, memory_allowed: u64::MAX }
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        let charged_ahead = cpus * CHARGE_BATCH_PAGES * rustix::param::page_size() as u64;
+        Self { layout, in_force: None, cpu_base_us: None, oom_base: 0, memory_base: 0, charged_ahead, memory_allowed: u64::MAX }
     }
 
     /// Removes what a slot that died left here. Its leaf may have been killed: then no sandbox could ever be born in it.
@@ -220,7 +225,8 @@ impl SlotCgroup {
                 }
                 self.oom_base = keyed(&files.oom_control, "oom_kill")?;
                 // Now, while nothing of the run exists: later its own first process would be taken for an earlier run's.
-                self.memory_base = number(&files.memory_usage)?;
+                // What is charged ahead this run will use.
+                self.memory_base = number(&files.memory_usage)?.saturating_sub(self.charged_ahead);
             }
         }
         self.cpu_base_us = None;
