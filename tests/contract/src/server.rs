@@ -73,7 +73,8 @@ impl Server {
         // A suite starts dozens of servers: each would spend ten seconds of a processor on what is not under test.
         command.args(["--set", "compile.precompiled_headers=false"]);
         // Whoever looks at what runs wants to see what it started itself. Rows about sessions make them.
-        command.args(["--set", "pools.default.ready_sessions=0", "--set", "standby.ready=0"]).args(arguments);
+        command.args(["--set", "pools.default.ready_sessions=0", "--set", "standby.ready=0", "--set", "warm.adaptive_bytes=0"]);
+        command.args(arguments);
         for (name, _) in std::env::vars_os() {
             // The defaults are under test, not this shell's settings.
             if name.to_string_lossy().starts_with("PISTON_") || name.to_string_lossy().starts_with("GREENROOM_") || name == "PORT" {
