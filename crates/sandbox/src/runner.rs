@@ -412,7 +412,7 @@ fn priority(nice: i32) -> io::Result<()> {
     }
 }
 
-/// What a slot does once: its cgroups and its network namespace, which its sandboxes are born into.
+/// What a slot does once: its cgroups, and the namespaces that its sandboxes are born into.
 fn settle(slot: &Slot) -> Result<(), Failure> {
     take(Step::ParentDeath, || {
         rustix::thread::set_name(c"greenroom-slot")?;
@@ -429,8 +429,10 @@ fn settle(slot: &Slot) -> Result<(), Failure> {
         // What a killed sandbox leaves behind becomes our child, to be found and ended.
         take(Step::ParentDeath, || set_child_subreaper(Some(rustix::process::getpid())))?;
     } else {
-        // Empty, its loopback down, and no program has the right to change it: one after the other may use it.
-        take(Step::SlotNetwork, || sys::unshare(UnshareFlags::NEWNET))?;
+        // One sandbox after the other may use them, because no program can leave anything there: the network is empty, its loopback
+        // down, and nobody has the right to change it; queues, semaphores and the host's name the filter refuses (a fresh IPC
+        // namespace would be a fifth of what making a sandbox costs).
+        take(Step::SlotNetwork, || sys::unshare(UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS))?;
     }
     Ok(())
 }

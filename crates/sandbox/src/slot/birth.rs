@@ -40,8 +40,8 @@ use crate::{
     worker, zygote,
 };
 
-const NAMESPACES: u64 =
-    (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP) as u64;
+/// What each sandbox has of its own. The others are its slot's: see `settle` in `runner.rs`.
+const NAMESPACES: u64 = (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWCGROUP) as u64;
 
 /// A first process.
 struct Init {
