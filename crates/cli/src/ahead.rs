@@ -29,13 +29,13 @@ impl Ahead {
         let keep = move || {
             let mut failed = None;
             while !told.load(Ordering::Relaxed) {
-                let made = catalogue.precompile(&directory, &|| told.load(Ordering::Relaxed), &mut |header| {
-                    tracing::info!(header, "compiled ahead");
+                let made = catalogue.precompile(&directory, &|| told.load(Ordering::Relaxed), &mut |what| {
+                    tracing::info!(what, "compiled ahead");
                 });
                 // Once is enough for what stays wrong.
                 let failure = made.err().map(|error| error.to_string());
                 if let Some(error) = failure.as_ref().filter(|_| failure != failed) {
-                    tracing::warn!(error, "headers are not compiled ahead: programs compile without, only slower");
+                    tracing::warn!(error, "not all is compiled ahead: programs compile without, only slower");
                 }
                 failed = failure;
                 thread::park_timeout(EVERY);

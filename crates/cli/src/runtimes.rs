@@ -27,8 +27,7 @@ pub fn runtimes(loaded: &Loaded, command: &RuntimesCommand) -> anyhow::Result<Ex
             }
             if let Some(directory) = settings.precompiled() {
                 start::data_dir(settings)?;
-                catalogue
-                    .precompile(&directory, &|| false, &mut |header| _ = say(format_args!("  <{header}> is compiled ahead")))?;
+                catalogue.precompile(&directory, &|| false, &mut |header| _ = say(format_args!("  {header}: compiled ahead")))?;
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -6,7 +6,7 @@ use greenroom_core::{
 
 use crate::{
     order,
-    precompile::SEEN_AT,
+    precompile::{Precompile, SEEN_AT},
     runtime::Runtime,
     sources::{self, Naming, Unit},
     template::{Template, Values},
@@ -130,7 +130,9 @@ impl Runtime {
         if let Some(template) = &definition.compile {
             let mut stage = stage(StageKind::Compile, template, compile, Stdin::Bytes(Vec::new()));
             // Where gcc's driver looks first for its programs; it goes on where there is nothing.
-            let ahead = self.precompiled().map(|name| ("COMPILER_PATH".to_owned(), format!("{SEEN_AT}/{name}")));
+            let is_found = definition.precompile.as_ref().is_some_and(Precompile::is_found_by_compiler);
+            let ahead =
+                self.precompiled().filter(|_| is_found).map(|name| ("COMPILER_PATH".to_owned(), format!("{SEEN_AT}/{name}")));
             stage.env.extend(ahead);
             stages.push(stage);
         }

@@ -8,10 +8,14 @@
 //!     headers/iostream/iostream.gch        what the compiler loads instead of reading the text
 //!     headers/iostream/iostream            the text, for who includes it a second time; no link: gcc would look where that leads
 //!     headers/iostream/{system,depends}    where the text stands; what it was made from
+//!   java-17.0.15-5a0dcafe01/
+//!     made/                                what the definition's commands made, all of it (precompile/commands.rs)
 //! ```
 //!
 //! The compiler checks by itself whether a precompiled header fits: made by itself (a checksum), with these flags, and with no
 //! macro in force that would change it. What it does not check is whether the text has changed since: that is done here.
+
+mod commands;
 
 use std::{
     fs::{self, Permissions, TryLockError},
@@ -54,6 +58,13 @@ pub(crate) struct Precompile {
     /// Faster linkers, the fastest first.
     #[serde(default)]
     pub linkers: Vec<PathBuf>,
+    /// What makes everything else, one after the other. `{output}` is the directory to make it in, `{support}` has the runtime's support
+    /// files, `{empty}` has nothing.
+    #[serde(default)]
+    pub commands: Vec<Vec<String>>,
+    /// What the commands make is made again when one of these files has changed.
+    #[serde(default)]
+    pub depends: Vec<String>,
 }
 
 /// Why headers could not be compiled ahead. Programs compile without, only slower.
@@ -76,10 +87,10 @@ pub enum PrecompileError {
         source: io::Error,
     },
     /// The compiler does not want to.
-    #[error("<{header}> cannot be compiled ahead: {status}: {last_line}")]
+    #[error("{what} cannot be compiled ahead: {status}: {last_line}")]
     Failed {
-        /// Which header.
-        header: String,
+        /// Which header, or whose command.
+        what: String,
         /// How it ended.
         status: ExitStatus,
         /// The last that it said.
@@ -92,6 +103,11 @@ fn of(path: &Path) -> impl Fn(io::Error) -> PrecompileError + '_ {
 }
 
 impl Precompile {
+    /// Whether there is something in it that a compiler looks for.
+    pub fn is_found_by_compiler(&self) -> bool {
+        !self.headers.is_empty() || !self.linkers.is_empty()
+    }
+
     /// What is wrong with it, if anything.
     pub fn problem(&self) -> Option<(&'static str, &'static str)> {
         let plain = |header: &String| {
@@ -103,7 +119,9 @@ impl Precompile {
         };
         let absolute = |argv: &Vec<String>| argv.first().is_some_and(|program| program.starts_with('/'));
         let named = |name: &str| self.argv.iter().any(|word| word == name);
-        if !self.headers.iter().all(plain) {
+        if !self.commands.iter().all(absolute) {
+            Some(("precompile.commands", "must begin with absolute paths"))
+        } else if !self.headers.iter().all(plain) {
             Some(("precompile.headers", "must be names of headers"))
         } else if self.headers.is_empty() {
             None
@@ -123,7 +141,11 @@ impl Runtime {
     pub(crate) fn precompiled(&self) -> Option<String> {
         let precompile = self.definition().precompile.as_ref()?;
         let mut hash = Sha256::new();
-        [SCRIPT, self.version()].into_iter().chain(precompile.argv.iter().map(String::as_str)).for_each(|text| {
+        let words = precompile.argv.iter().chain(precompile.commands.iter().flatten()).map(String::as_bytes);
+        let support = self.definition().support.iter().map(|file| file.content.as_slice());
+        // A definition with headers makes nothing of its support files.
+        let support = support.filter(|_| !precompile.commands.is_empty());
+        [SCRIPT, self.version()].map(str::as_bytes).into_iter().chain(words).chain(support).for_each(|text| {
             hash.update(text);
             hash.update([0]);
         });
@@ -147,7 +169,8 @@ pub(crate) fn make(
         Err(TryLockError::WouldBlock) => return Ok(()),
         Err(TryLockError::Error(source)) => return Err(of(directory)(source)),
     }
-    let wanted: Vec<(String, &Runtime)> = runtimes.iter().filter_map(|runtime| Some((runtime.precompiled()?, *runtime))).collect();
+    let mut wanted: Vec<(String, &Runtime)> =
+        runtimes.iter().filter_map(|runtime| Some((runtime.precompiled()?, *runtime))).collect();
     for entry in fs::read_dir(directory).map_err(of(directory))? {
         let path = entry.map_err(of(directory))?.path();
         // What another version made, and what one left that was killed.
@@ -155,10 +178,14 @@ pub(crate) fn make(
             fs::remove_dir_all(&path).map_err(of(&path))?;
         }
     }
+    // What is made in seconds comes first.
+    wanted.sort_by_key(|(_, runtime)| {
+        runtime.definition().precompile.as_ref().is_none_or(|precompile| precompile.commands.is_empty())
+    });
     for (name, runtime) in wanted {
         let Some(precompile) = &runtime.definition().precompile else { continue };
-        let workshop = Workshop { directory: directory.join(&name), scratch: directory.join(format!("{name}.making")), precompile };
-        workshop.make(stopped, made)?;
+        let scratch = directory.join(format!("{name}.making"));
+        Workshop { directory: directory.join(&name), scratch, precompile, runtime }.make(stopped, made)?;
     }
     Ok(())
 }
@@ -169,6 +196,7 @@ struct Workshop<'a> {
     /// On the same file system: what is complete is renamed into place, so that nobody sees half of anything.
     scratch: PathBuf,
     precompile: &'a Precompile,
+    runtime: &'a Runtime,
 }
 
 impl Workshop<'_> {
@@ -181,6 +209,7 @@ impl Workshop<'_> {
     }
 
     fn make_all(&self, stopped: &dyn Fn() -> bool, made: &mut dyn FnMut(&str)) -> Result<(), PrecompileError> {
+        self.run_commands(stopped, made)?;
         self.link_linker()?;
         let missing: Vec<&String> = self.precompile.headers.iter().filter(|header| !self.is_current(header)).collect();
         for header in &missing {
@@ -228,10 +257,8 @@ impl Workshop<'_> {
         });
         let Some(status) = self.run(argv.collect(), stopped)? else { return Ok(false) };
         if !status.success() {
-            let said = fs::read(self.scratch.join("said")).unwrap_or_default();
-            let said = String::from_utf8_lossy(&said);
-            let last_line = said.lines().last().unwrap_or_default().to_owned();
-            return Err(PrecompileError::Failed { header: header.to_owned(), status, last_line });
+            let last_line = self.last_line();
+            return Err(PrecompileError::Failed { what: format!("<{header}>"), status, last_line });
         }
         let rule = fs::read_to_string(&rule).map_err(of(&rule))?;
         // `output.gch: source /usr/include/… \`, with line ends that are escaped.
@@ -252,6 +279,12 @@ impl Workshop<'_> {
         fs::set_permissions(&output, Permissions::from_mode(0o644)).map_err(of(&output))?;
         fs::rename(&output, &precompiled).map_err(of(&precompiled))?;
         Ok(true)
+    }
+
+    /// The last that the last command said.
+    fn last_line(&self) -> String {
+        let said = fs::read(self.scratch.join("said")).unwrap_or_default();
+        String::from_utf8_lossy(&said).lines().last().unwrap_or_default().to_owned()
     }
 
     /// Where the compiler proper stands.

@@ -1,10 +1,17 @@
-// Stands by: started before any program is there, it warms the compiler, waits on standard input for one job, writes its files, compiles them
-// as javac would, and runs the class as java would. The conversation is written down in crates/backends/src/local/standby.rs.
+// Stands by: started before any program is there, it waits on standard input for one job, writes its files, compiles them as javac would,
+// and runs the class as java would. While it waits and the machine has nothing else to do, it warms the compiler. The conversation is written
+// down in crates/backends/src/local/standby.rs. With an argument it is no standby: it does what one does, for an archive of the classes.
 
+package greenroom;
+
+import com.sun.source.util.JavacTask;
+import com.sun.source.util.TaskEvent;
+import com.sun.source.util.TaskListener;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.DataInputStream;
 import java.io.DataOutputStream;
+import java.io.EOFException;
 import java.io.FileDescriptor;
 import java.io.FileInputStream;
 import java.io.FileOutputStream;
@@ -23,13 +30,17 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Scanner;
+import java.util.function.BooleanSupplier;
 import java.util.stream.Collectors;
 import javax.tools.JavaCompiler;
+import javax.tools.StandardJavaFileManager;
 import javax.tools.ToolProvider;
 
 public final class Standby {
-    // So often the compiler compiles before it is warm enough: a program takes a seventh of the first's time after six, and a tenth after fifty.
-    private static final int ROUNDS = 6;
+    // So often the compiler compiles before it is warm enough: a program takes a third of the first's time after one, a fifth after four.
+    private static final int ROUNDS = 4;
+    // Between two looks whether the machine has nothing else to do, milliseconds.
+    private static final int PAUSE = 100;
     // "To be done in the ordinary way."
     private static final int UNUSUAL = 255;
 
@@ -38,12 +49,20 @@ public final class Standby {
     private static final InputStream IN = new FileInputStream(FileDescriptor.in);
     private static final OutputStream OUT = new FileOutputStream(FileDescriptor.out);
 
-    public static void main(String[] unused) throws Throwable {
-        warm();
+    public static void main(String[] archive) throws Throwable {
+        if (archive.length > 0) {
+            sample(() -> false, true);
+            use();
+            return;
+        }
         OUT.write(1);
+        Warmer warmer = new Warmer();
+        warmer.start();
         DataInputStream from = new DataInputStream(IN);
-        List<String> compile = words(from);
-        List<String> run = words(from);
+        int words = first(from);
+        warmer.finish();
+        List<String> compile = words(from, words);
+        List<String> run = words(from, from.readInt());
         files(from);
         String name = run.remove(0);
         if (!compile.isEmpty()) {
@@ -62,9 +81,19 @@ public final class Standby {
         run(name, run.toArray(new String[0]));
     }
 
-    private static List<String> words(DataInputStream from) throws IOException {
+    private static int first(DataInputStream from) throws IOException {
+        try {
+            return from.readInt();
+        } catch (EOFException end) {
+            // Nobody will have a job.
+            Runtime.getRuntime().halt(0);
+            throw end;
+        }
+    }
+
+    private static List<String> words(DataInputStream from, int left) throws IOException {
         List<String> words = new ArrayList<>();
-        for (int left = from.readInt(); left > 0; left--) words.add(new String(from.readNBytes(from.readInt()), "UTF-8"));
+        for (; left > 0; left--) words.add(new String(from.readNBytes(from.readInt()), "UTF-8"));
         return words;
     }
 
@@ -101,6 +130,7 @@ public final class Standby {
             System.exit(1);
         }
         main.setAccessible(true);
+        System.setProperty("java.class.path", ".");
         System.setProperty("sun.java.command", args.length == 0 ? name : name + " " + String.join(" ", args));
         for (String own : List.of("jdk.module.main", "jdk.module.main.class", "jdk.launcher.sourcefile")) System.clearProperty(own);
         // Of a hidden class, whose frames stacks do not show: at the bottom stands the program's main.
@@ -159,7 +189,7 @@ public final class Standby {
         }
 
         private static boolean isOurs(String name) {
-            return name.startsWith("Standby$Program") || name.startsWith("java.lang.invoke.LambdaForm$");
+            return name.startsWith("greenroom.Standby$Program") || name.startsWith("java.lang.invoke.LambdaForm$");
         }
 
         // The launcher initialises the class from native code: of a failure there, no stack shows how the class came to be initialised.
@@ -178,25 +208,92 @@ public final class Standby {
         }
     }
 
-    // Compiles and uses what programs use, and leaves nothing of it.
-    private static void warm() throws IOException {
+    // Warms up until there is a job.
+    private static final class Warmer extends Thread {
+        private volatile boolean isOver;
+
+        Warmer() {
+            super("warmer");
+            setDaemon(true);
+        }
+
+        @Override
+        public void run() {
+            try {
+                for (int round = 0; round < ROUNDS && !isOver; ) {
+                    synchronized (this) {
+                        if (!isOver) wait(PAUSE);
+                    }
+                    if (isOver || isBusy()) continue;
+                    sample(() -> isOver, false);
+                    if (round++ == 0) use();
+                    if (round == ROUNDS) System.gc();
+                }
+            } catch (Exception unusual) {
+                // Then it stays as cold as it is.
+            }
+        }
+
+        // What it is at is given up: nothing of it is left when this returns.
+        void finish() throws InterruptedException {
+            synchronized (this) {
+                isOver = true;
+                notify();
+            }
+            join();
+        }
+
+        // More than we and one other want a processor.
+        private static boolean isBusy() {
+            try {
+                String[] load = Files.readString(Path.of("/proc/loadavg")).split("[ /]");
+                return Integer.parseInt(load[3]) > 2;
+            } catch (IOException | RuntimeException unknown) {
+                return false;
+            }
+        }
+    }
+
+    private static final class GivenUp extends RuntimeException {}
+
+    // Compiles what programs are made of, and leaves nothing of it.
+    private static void sample(BooleanSupplier isOver, boolean asJavac) throws IOException {
         Path place = Files.createTempDirectory("standby");
-        Path source = place.resolve("Sample.java");
-        Files.writeString(source, SAMPLE);
-        String[] arguments = {"-encoding", "UTF-8", "-proc:none", "-d", place.toString(), "-cp", place.toString(), source.toString()};
-        for (int round = 0; round < ROUNDS; round++) {
-            ByteArrayOutputStream said = new ByteArrayOutputStream();
-            if (COMPILER.run(InputStream.nullInputStream(), said, said, arguments) != 0) throw new IOException(said.toString());
+        try (StandardJavaFileManager files = COMPILER.getStandardFileManager(null, null, null)) {
+            Path source = place.resolve("Sample.java");
+            Files.writeString(source, SAMPLE);
+            List<String> arguments = List.of("-encoding", "UTF-8", "-proc:none", "-d", place.toString(), "-cp", place.toString());
+            if (asJavac) {
+                List<String> all = new ArrayList<>(arguments);
+                all.add(source.toString());
+                ByteArrayOutputStream said = new ByteArrayOutputStream();
+                if (COMPILER.run(InputStream.nullInputStream(), said, said, all.toArray(new String[0])) != 0) throw new IOException(said.toString());
+            }
+            JavacTask task = (JavacTask) COMPILER.getTask(null, files, null, arguments, null, files.getJavaFileObjects(source));
+            TaskListener listener = new TaskListener() {
+                @Override
+                public void started(TaskEvent event) {
+                    if (isOver.getAsBoolean()) throw new GivenUp();
+                }
+            };
+            task.addTaskListener(listener);
+            task.call();
+        } catch (RuntimeException givenUp) {
+            // There is a job.
+        } finally {
+            try (var left = Files.walk(place)) {
+                for (Path path : left.sorted((a, b) -> b.compareTo(a)).collect(Collectors.toList())) Files.delete(path);
+            }
         }
-        try (var left = Files.walk(place)) {
-            for (Path path : left.sorted((a, b) -> b.compareTo(a)).collect(Collectors.toList())) Files.delete(path);
-        }
+    }
+
+    // Uses what programs use.
+    private static void use() throws IOException {
         Scanner scanner = new Scanner(new ByteArrayInputStream("1 2.5 x\nline\n".getBytes()));
         Map<String, Integer> counts = new HashMap<>();
         counts.merge(scanner.nextInt() + scanner.next() + scanner.next(), 1, Integer::sum);
         String shown = String.format("%d %.2f %s", counts.size(), 2.5, scanner.nextLine() + counts);
         if (shown.isEmpty() || entry("no.such.Class") != null) throw new IOException("not warm");
-        System.gc();
     }
 
     private static final String SAMPLE = """

@@ -2,7 +2,7 @@
 //! the run stage except those of time, for one job on its standard input:
 //!
 //! ```text
-//!  standby ──► 1                                                    it is warm (standard output)
+//!  standby ──► 1                                                    it is there (standard output)
 //!  server  ──► words of the compile stage, of the run stage, files  (standard input; numbers are 32 bits, big-endian)
 //!  server  ──► a byte                                               the compile stage's limits are in force
 //!  standby ──► exit status, and what it says on standard error      (standard output)
@@ -41,13 +41,13 @@ use super::{
     tell, tell_again, tell_ended,
 };
 
-/// One that is not warm by then never will be.
+/// One that is not there by then never will be.
 const WARM_TIMEOUT: Duration = Duration::from_secs(60);
 /// Those of a kind that nobody asked for so long are ended.
 const IDLE: Duration = Duration::from_secs(600);
 /// After one that could not be started, the next try.
 const RETRY: Duration = Duration::from_secs(10);
-/// What a standby says when it is warm.
+/// What a standby says when it is there.
 const WARM: &[u8] = &[1];
 /// The status with which it says that the compile stage is to be done in the ordinary way.
 const UNUSUAL: i32 = 255;
@@ -113,6 +113,8 @@ struct State {
 
 /// A process that stands by.
 struct Standing {
+    /// Where what it holds when its job comes is noted: more than when it was new, for it has been warming up.
+    noted: Option<(SharedStock, stock::Kind)>,
     lease: Lease,
     stdin: Outgoing,
     pipes: Pipes,
@@ -261,7 +263,8 @@ impl Standbys {
         };
         shelf.starting = false;
         match started {
-            Ok(standing) => {
+            Ok(mut standing) => {
+                standing.noted = Some((self.stock.clone(), shelf.number));
                 shelf.ready.push_back(standing);
                 held_bytes.into_iter().for_each(|bytes| self.stock.lock().measured(shelf.number, bytes));
             }
@@ -288,7 +291,7 @@ impl Standbys {
         slot.send(&ToSlot::Start(StageLimits::from(&limits)), None).await?;
         let first = timeout(WARM_TIMEOUT, pipes.next()).await.map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?;
         match first.map_err(failed)? {
-            (Stream::Stdout, bytes) if bytes == WARM => Ok(Standing { lease, stdin, pipes, _place: place }),
+            (Stream::Stdout, bytes) if bytes == WARM => Ok(Standing { noted: None, lease, stdin, pipes, _place: place }),
             (_, said) => Err(failed(std::io::Error::other(String::from_utf8_lossy(&said).into_owned()))),
         }
     }
@@ -396,7 +399,7 @@ impl Standing {
         if let Stdin::Bytes(bytes) = &last.stdin {
             self.stdin.push(bytes.clone());
         }
-        let Self { mut lease, stdin, pipes, _place } = self;
+        let Self { mut lease, stdin, pipes, _place, .. } = self;
         let running = Running::going_on(stdin, pipes, last);
         let over = running.finish(lease.slot()?, turn, client.as_deref_mut()).await?;
         while client.as_mut().is_some_and(|client| client.control.try_recv().is_ok()) {}
@@ -419,7 +422,12 @@ impl Standing {
         }
         slot.send(&ToSlot::Start(StageLimits::from(limits)), None).await.ok()?;
         match slot.receive().await.ok()? {
-            (FromSlot::Counted(counted), _) => Some(counted),
+            (FromSlot::Counted(counted), _) => {
+                if let (Some((stock, number)), Some(bytes)) = (self.noted.take(), counted.memory_bytes) {
+                    stock.lock().measured(number, bytes);
+                }
+                Some(counted)
+            }
             _ => None,
         }
     }

@@ -7,12 +7,12 @@
 mod java;
 mod javascript;
 
-use std::{process::ExitCode, time::Duration};
+use std::{cell::Cell, path::Path, process::ExitCode, time::Duration};
 
 use greenroom_backends::{Local, StandbyStatus};
 use greenroom_core::{DiskLimits, ExecutionId, Job, Limits, Outcome, Profile, RelativePath, Stdin};
 use greenroom_runtimes::{Catalogue, DiscoverOptions, Program, ProgramFile};
-use greenroom_sandbox::{Network, SandboxConfig, SupportFile};
+use greenroom_sandbox::{Network, SandboxConfig, SharedDirectory, SupportFile};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 const DISK: DiskLimits = DiskLimits { bytes: 64 << 20, inodes: 4000 };
@@ -161,22 +161,34 @@ fn main() -> ExitCode {
     // One runner after the other: a machine with two cores has no more to give.
     arguments.test_threads = Some(1);
     let trials = vec![
-        Trial::test("javascript_is_the_same_cold_and_warm", || run("javascript", javascript::cases)),
-        Trial::test("java_is_the_same_cold_and_warm", || run("java", java::cases)),
+        Trial::test("javascript_is_the_same_cold_and_warm", || run("javascript", javascript::cases, false)),
+        Trial::test("java_is_the_same_cold_and_warm", || run("java", java::cases, true)),
+        Trial::test("java_stands_by_without_what_is_made_ahead_too", || run("java", few_of_java, false)),
         Trial::test("where_many_come_more_stand_by_as_far_as_the_memory_goes", more_stand_by),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn run(language: &'static str, cases: fn() -> Vec<Case>) -> Result<(), Failed> {
-    with_both(0, async |both| both.compare(language, &cases()).await)
+fn few_of_java() -> Vec<Case> {
+    java::cases().into_iter().skip(1).take(4).collect()
+}
+
+fn run(language: &'static str, cases: fn() -> Vec<Case>, ahead: bool) -> Result<(), Failed> {
+    with_both(0, ahead, async |both| both.compare(language, &cases()).await)
+}
+
+/// Has made what Java's processes come from, and nothing else.
+fn make_ahead(catalogue: &Catalogue, directory: &Path) -> Result<(), Failed> {
+    let made = Cell::new(false);
+    catalogue.precompile(directory, &|| made.get(), &mut |what| made.set(what == "java"))?;
+    if made.get() || catalogue.resolve("java", "*").is_none() { Ok(()) } else { Err("nothing was made ahead".into()) }
 }
 
 /// Beyond the floor of one there is memory for a few processes of Node, whose program is shared memory.
 const ADAPTIVE_BYTES: u64 = 128 << 20;
 
 fn more_stand_by() -> Result<(), Failed> {
-    with_both(ADAPTIVE_BYTES, async |both| {
+    with_both(ADAPTIVE_BYTES, false, async |both| {
         if both.catalogue.resolve("javascript", "*").is_none() {
             return both.compare("javascript", &[]).await;
         }
@@ -200,11 +212,19 @@ fn more_stand_by() -> Result<(), Failed> {
     })
 }
 
-fn with_both(adaptive_bytes: u64, test: impl AsyncFnOnce(&Both) -> Result<(), Failed>) -> Result<(), Failed> {
+fn with_both(adaptive_bytes: u64, ahead: bool, test: impl AsyncFnOnce(&Both) -> Result<(), Failed>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let catalogue = Catalogue::discover(&DiscoverOptions::default())?;
-        let config = || SandboxConfig { adaptive_bytes, ..config(&catalogue) };
+        let place = tempfile::tempdir()?;
+        if ahead {
+            make_ahead(&catalogue, place.path())?;
+        }
+        let config = || SandboxConfig {
+            adaptive_bytes,
+            directories: vec![SharedDirectory { path: place.path().to_owned(), at: Catalogue::PRECOMPILED_AT.to_owned() }],
+            ..config(&catalogue)
+        };
         let both = async { Ok((Local::start(config(), 2).await?, Local::start(config(), 2).await?)) };
         let (warm, cold) = match both.await {
             Ok(both) => both,

@@ -177,3 +177,35 @@ fn a_header_that_does_not_exist_is_told_with_the_compilers_words() {
         make(&[&bench.runtime], &bench.directory(), &|| false, &mut |_| {}).expect_err("there is no such header").to_string();
     assert!(error.starts_with("<nosuch> cannot be compiled ahead: exit status: 1"), "{error}");
 }
+
+#[test]
+fn what_stands_by_for_java_comes_from_an_archive_that_java_takes() {
+    let java = "/usr/lib/jvm/default-java/bin/java";
+    if !Path::new(java).exists() {
+        println!("skipped: java is not installed");
+        return;
+    }
+    let mut definitions = embedded().expect("embedded definitions are right");
+    let place = definitions.iter().position(|definition| definition.language == "java").expect("java is embedded");
+    let runtime = Runtime::new(Arc::new(definitions.swap_remove(place)), Version::new(17, 0, 0));
+    let directory = tempfile::tempdir().expect("a directory");
+    let made = || {
+        let mut made = Vec::new();
+        make(&[&runtime], directory.path(), &|| false, &mut |what| made.push(what.to_owned())).expect("it is made");
+        made
+    };
+    assert_eq!(made(), ["java"]);
+    assert!(made().is_empty(), "once");
+    let place = directory.path().join(runtime.precompiled().expect("a name")).join("made");
+    let archive = format!("-XX:SharedArchiveFile={}", place.join("classes.jsa").display());
+    let mut command = Command::new(java);
+    command.args(["-XX:+UseSerialGC", "-Xlog:class+load", &archive, "-cp"]).arg(place.join("classes")).arg("greenroom.Standby");
+    let output = command.stdin(Stdio::null()).output().expect("java starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    // So java tells of classes that are in the archive on top of its own.
+    assert!(said.lines().filter(|line| line.contains("shared objects file (top)")).count() > 20, "{said}");
+    assert!(said.lines().any(|line| line.contains("greenroom.Standby") && line.contains("source: file:")), "{said}");
+    // Without it, it is made again.
+    fs::remove_dir_all(&place).expect("it is there");
+    assert_eq!(made(), ["java"]);
+}
