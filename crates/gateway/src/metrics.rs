@@ -3,7 +3,10 @@
 
 mod pools;
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::{
+    fmt::Write,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use greenroom_core::StageOutcome;
 use greenroom_pool::Snapshot;
@@ -81,8 +84,13 @@ impl Hops {
 
     /// The value of `Server-Timing` (W3C Server Timing; durations in milliseconds).
     pub(crate) fn server_timing(&self) -> String {
-        let hops = self.each().map(|(hop, us)| format!("{hop};dur={}.{:03}", us / 1000, us % 1000));
-        hops.join(", ")
+        let mut value = String::with_capacity(128);
+        for (hop, us) in self.each() {
+            let separator = if value.is_empty() { "" } else { ", " };
+            // Writing to a string cannot fail.
+            let _always = write!(value, "{separator}{hop};dur={}.{:03}", us / 1000, us % 1000);
+        }
+        value
     }
 }
 
@@ -92,7 +100,8 @@ pub(crate) struct Metrics {
     stages: Family<StageLabels, Counter>,
     session_executions: Family<SessionLabels, Counter>,
     failures: Family<FailureLabels, Counter>,
-    hops: Family<HopLabels, Histogram>,
+    /// In the order of [`Hops::each`].
+    hops: [Histogram; 6],
     requests: Family<RequestLabels, Counter>,
     queued: Gauge<i64, AtomicI64>,
     running: Gauge<i64, AtomicI64>,
@@ -126,6 +135,7 @@ impl Metrics {
         registry.register("execution_failures", "Executions without an outcome, by who is to blame", failures.clone());
         let hops = Family::new_with_constructor(hop_histogram as fn() -> Histogram);
         registry.register_with_unit("hop", "Time in each hop of an execution", Unit::Seconds, Family::clone(&hops));
+        let hops = Hops::default().each().map(|(hop, _)| hops.get_or_create(&HopLabels { hop }).clone());
         let requests = Family::default();
         registry.register("http_requests", "Requests answered, by route and status", requests.clone());
         let (queued, running, ready, busy) = (Gauge::default(), Gauge::default(), Gauge::default(), Gauge::default());
@@ -191,8 +201,8 @@ impl Metrics {
     }
 
     pub(crate) fn hops(&self, hops: &Hops) {
-        for (hop, us) in hops.each() {
-            self.hops.get_or_create(&HopLabels { hop }).observe(std::time::Duration::from_micros(us).as_secs_f64());
+        for (histogram, (_, us)) in self.hops.iter().zip(hops.each()) {
+            histogram.observe(std::time::Duration::from_micros(us).as_secs_f64());
         }
     }
 
