@@ -183,7 +183,7 @@ async fn answer(gateway: &Arc<Inner>, parts: Parts, body: Body, begun: Instant, 
     };
     match operation {
         Operation::Execute(shape) => execute::execute(asked, shape, body).await,
-        Operation::GetExecution(id) => execute::get(&asked, &id),
+        Operation::GetExecution(id) => execute::get(&asked, &id).await,
         Operation::ListFiles(shape) => files::list(&asked, shape.unwrap_or(asked.version.shape())).await,
         Operation::Upload(shape) => upload::upload(&asked, shape, body).await,
         Operation::GetFile(name) => files::get(&asked, &name, asked.version.shape()).await,

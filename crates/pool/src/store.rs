@@ -11,6 +11,7 @@ mod error;
 mod keys;
 mod lock;
 mod open;
+mod operations;
 mod pools;
 mod prune;
 mod usage;

@@ -11,7 +11,7 @@ use axum::{
     response::Response,
 };
 use greenroom_backends::{CodeExecution, SessionError, ShellCommand, ShellCommandKind};
-use greenroom_pool::{Identifier, PoolKind};
+use greenroom_pool::{EndReason, Identifier, PoolKind};
 use greenroom_wire::azure::{
     self, AzureError, ExecuteRequest, Execution, ExecutionStatus, ExecutionType, MAX_TIMEOUT_S, Output, PoolType, Program, Shape,
     ShellExecution, ShellStatus,
@@ -26,6 +26,7 @@ use super::{
     refused::Refused,
     tell_end,
     turn::{self, Over, Turn},
+    unix_ms,
 };
 use crate::{body, execute::since};
 
@@ -63,10 +64,33 @@ pub(super) async fn execute(asked: Asked, shape: Shape, body: Body) -> Result<Re
 }
 
 /// `GET /executions/{id}`.
-pub(super) fn get(asked: &Asked, id: &str) -> Result<Response, Refused> {
-    let key = Key::new(&asked.pool.name, &asked.identifier()?, id);
-    let execution = asked.state().operations.get(&key).ok_or_else(|| AzureError::NoExecution(id.to_owned()))?;
+pub(super) async fn get(asked: &Asked, id: &str) -> Result<Response, Refused> {
+    let identifier = asked.identifier()?;
+    let known = asked.state().operations.get(&Key::new(&asked.pool.name, &identifier, id));
+    let execution = match known {
+        Some(known) => known,
+        None => lost(asked, &identifier, id).await?,
+    };
     Ok(answer(asked, &execution, StatusCode::OK))
+}
+
+/// An execution of a server before this one: whatever came of it went with its session.
+async fn lost(asked: &Asked, identifier: &Identifier, id: &str) -> Result<Execution, Refused> {
+    let begun = asked.gateway.pools.store().operation_begun(&asked.pool.name, identifier.digest(), id).await;
+    let begun = begun.map_err(|error| Refused::Internal { step: "ask the store", error: error.to_string() })?;
+    if begun.is_none_or(|begun| begun >= unix_ms(asked.state().started)) {
+        return Err(AzureError::NoExecution(id.to_owned()).into());
+    }
+    let error = AzureError::SessionEnded(format!("session ended: {}", EndReason::Restart));
+    let output = Output { stdout: String::new(), stderr: error.to_string(), value: azure::CellValue::Absent, wall_ms: 0 };
+    Ok(Execution {
+        id: id.to_owned(),
+        identifier: identifier.as_str().to_owned(),
+        execution_type: "Asynchronous".to_owned(),
+        status: ExecutionStatus::Canceled,
+        output: Some(output),
+        error: Some(error),
+    })
 }
 
 /// A cell, in the manner of its shape: the new one knows its executions by their ids.
@@ -121,6 +145,8 @@ async fn run_beside(
     status: StatusCode,
 ) -> Result<Response, Refused> {
     let asked = Arc::clone(&entry.asked);
+    // Should the server end before it does, whoever asks for it is told so by the next.
+    asked.gateway.pools.store().begin_operation(&asked.pool.name, identifier.digest(), &begun.id);
     let mut response = answer(&asked, &begun, status);
     let (told, granted) = oneshot::channel();
     let work = async move {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use rusqlite::params;
 
-use super::{Store, StoreError, signed, unix_ms};
+use super::{Store, StoreError, operations, signed, unix_ms};
 use crate::decide::KEPT_MS;
 
 /// Rows that are looked at in one step: a call that waits for the store waits a millisecond longer at most.
@@ -22,7 +22,8 @@ pub struct UsageKept {
 }
 
 impl Store {
-    /// Forgets the usage that is not to be kept, at most so much as one step takes. How many rows went; 0 where all is well.
+    /// Forgets the usage that is not to be kept, and operations that nobody asks for any more, at most so much as one step takes. How
+    /// many rows went; 0 where all is well.
     pub async fn prune_usage(&self, kept: UsageKept) -> Result<u64, StoreError> {
         let now = unix_ms();
         let age_ms = u64::try_from(kept.age.as_millis()).unwrap_or(u64::MAX);
@@ -37,7 +38,8 @@ impl Store {
                 signed(kept.rows),
                 signed(now.saturating_sub(KEPT_MS))
             ];
-            connection.prepare_cached(sql)?.execute(values).map(|gone| gone as u64)
+            let gone = connection.prepare_cached(sql)?.execute(values)?;
+            Ok((gone + operations::prune(connection, STEP)?) as u64)
         })
         .await
     }

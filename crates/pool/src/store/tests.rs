@@ -226,6 +226,40 @@ async fn a_key_is_found_by_its_secret_until_for_ever_and_is_revoked_once() {
 }
 
 #[tokio::test]
+async fn an_operation_is_known_after_a_kill_to_its_pool_and_its_identifier_and_for_a_day() {
+    let directory = tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    store.begin_operation("p", digest("a"), "id");
+    store.begin_operation("p", digest("a"), "id");
+    store.begin_operation("p", digest("a"), "old");
+    store.flush().await.unwrap();
+    let after = Store::open(snapshot_of(directory.path()).path()).unwrap();
+    let begun = after.operation_begun("p", digest("a"), "id").await.unwrap().unwrap();
+    assert!((unix_ms() - 60_000..=unix_ms()).contains(&begun), "{begun}");
+    for (pool, identifier, id) in [("q", "a", "id"), ("p", "b", "id"), ("p", "a", "other")] {
+        assert_eq!(after.operation_begun(pool, digest(identifier), id).await.unwrap(), None);
+    }
+    let age = "UPDATE operations SET begun_unix_ms = begun_unix_ms - 86500000 WHERE id = 'old'";
+    after.ask(move |connection| connection.execute(age, [])).await.unwrap();
+    assert_eq!(prune(&after, UsageKept { age: Duration::from_secs(1), rows: 1 }).await, [1]);
+    assert_eq!(after.operation_begun("p", digest("a"), "old").await.unwrap(), None);
+    assert!(after.operation_begun("p", digest("a"), "id").await.unwrap().is_some());
+}
+
+#[test]
+fn a_file_of_the_first_format_is_brought_to_this_one() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join(FILE);
+    drop(Store::open(directory.path()).unwrap());
+    Connection::open(&path).unwrap().execute_batch("DROP TABLE operations; PRAGMA user_version = 1").unwrap();
+    drop(Store::open(directory.path()).unwrap());
+    let connection = Connection::open(&path).unwrap();
+    let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(format, 2);
+    connection.execute("INSERT INTO operations (pool, identifier, id, begun_unix_ms) VALUES ('p', 'i', 'o', 1)", []).unwrap();
+}
+
+#[tokio::test]
 async fn documents_are_kept_by_kind_and_name() {
     let store = Store::in_memory().unwrap();
     store.put_document("a", "x", "1").await.unwrap();
@@ -332,7 +366,7 @@ fn a_file_of_a_later_version_or_of_another_program_is_refused() {
     let path = directory.path().join(FILE);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = Store::open(directory.path()).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 2, .. }), "{error:?}");
     let other = tempdir().unwrap();
     Connection::open(other.path().join(FILE)).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
     let error = Store::open(other.path()).unwrap_err();
