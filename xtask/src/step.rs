@@ -20,7 +20,7 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Builds `target/release/greenroom`, linked statically: the runner is cloned for every cold sandbox, and a process
+/// Builds `target/release/greenroom`, linked statically: the runner is cloned for every slot, and a process
 /// without shared libraries has a third of the mappings to copy and to take down (about a tenth more runs a second).
 pub fn release() -> Command {
     cargo(&["rustc", "--release", "--package", "greenroom", "--bin", "greenroom", "--", "-C", "target-feature=+crt-static"])

@@ -1,25 +1,32 @@
-//! The first process of a sandbox with mounts of its own: pid 1 of its namespaces. It makes the mounts, waits until the worker is
-//! born into them, gives its own rights away, and then only reaps: when the worker ends, it says how and exits, and the kernel
-//! ends all the rest.
+//! The first process of a sandbox with mounts of its own: pid 1 of its namespaces. It makes the mounts, forks the worker (or
+//! waits until one from a zygote is born), gives its own rights away, and then only reaps: when the worker ends, it says how and
+//! exits, and the kernel ends all the rest.
 //!
 //! The program must not be pid 1 itself: signals whose action is the default are ignored there, so `abort()` would
 //! do nothing (pid_namespaces(7)).
 //!
 //! A program of its own, without the standard library, because there is one for every run: it has a dozen pages, where a copy
 //! of the runner has hundreds to be copied and taken down. Compiled by `build.rs`; `src/slot/birth.rs` starts it and speaks with it over its
-//! standard input, a packet socket: first the plan comes in, then mounts are reported, then the worker's pid comes in.
+//! standard input, a packet socket: first the plan comes in, then mounts are reported, then the worker's descriptors come in, or the
+//! pid of the one from the zygote.
 #![no_std]
 #![no_main]
 
+mod errors;
+mod job;
 mod layout;
+mod memory;
 mod message;
+mod number;
 mod sys;
+mod worker;
 
 use core::ffi::CStr;
 
 use layout::{CONTINUES, DISK, LOOPBACK, OWN_UIDS, PLAN_BYTES, step};
 use message::{Plan, Status};
 use sys::{Errno, Text};
+use worker::Ends;
 
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(".globl _start", "_start:", "xor ebp, ebp", "and rsp, -16", "call {}", "ud2", sym main);
@@ -37,6 +44,8 @@ extern "C" fn rust_eh_personality() {}
 
 /// The socket to the slot.
 const SLOT: i32 = 0;
+/// oom_score_adj of programs.
+const PROGRAM_OOM_SCORE: &[u8] = b"500";
 /// Files of /proc that speak of the host and that everybody may read.
 const MASKED: [&CStr; 3] = [c"/proc/kallsyms", c"/proc/keys", c"/proc/cmdline"];
 /// These have the same numbers in mount(2) and in fsmount(2).
@@ -63,7 +72,7 @@ extern "C" fn main() -> ! {
 /// Runs one step; names it if it fails. Dies here if this is the step asked for.
 fn take<T>(plan: &Plan, step: u8, body: impl FnOnce() -> Result<T, Errno>) -> Result<T, Failure> {
     if plan.crash_at() == step {
-        sys::exit(137);
+        sys::die();
     }
     body().map_err(|errno| Failure { step, errno })
 }
@@ -82,7 +91,7 @@ fn live(plan: &Plan) -> Result<(), Failure> {
     take(plan, step::MOUNT_DISK, || mount_disk(plan))?;
     let proc = take(plan, step::MOUNT_PROC, mount_proc)?;
     take(plan, step::MASK_PROC, mask_proc)?;
-    let worker = take(plan, step::READY, || {
+    let birth = take(plan, step::READY, || {
         let place = Text::new(plan.place())?;
         let fds = [
             sys::open_at(sys::AT_FDCWD, place, sys::O_DIRECTORY | sys::O_NOFOLLOW)?,
@@ -92,23 +101,41 @@ fn live(plan: &Plan) -> Result<(), Failure> {
         ];
         sys::send(SLOT, Status::mounted().bytes(), &fds)?;
         fds.into_iter().for_each(sys::close);
-        sys::close(proc);
-        let mut pid = [0; 4];
-        match sys::read(SLOT, &mut pid)? {
-            4 => Ok(i32::from_le_bytes(pid)),
+        let mut bytes = [0; 4];
+        match sys::receive(SLOT, &mut bytes)? {
+            (4, _, 0) => Ok(Birth::Elsewhere(i32::from_le_bytes(bytes))),
+            (1, [stdin, stdout, stderr, job, filter, rules], count @ 5..) => {
+                Ok(Birth::Here(Ends { stdio: [stdin, stdout, stderr], job, filter, rules: (count == 6).then_some(rules) }))
+            }
             _ => Err(sys::EINVAL),
         }
     })?;
+    let (worker, pidfd) = match birth {
+        Birth::Elsewhere(pid) => (pid, None),
+        Birth::Here(ends) => {
+            let Some((pid, pidfd)) = take(plan, step::CLONE_WORKER, sys::fork)? else { worker::main(plan, &ends, SLOT) };
+            // What it writes to and reads from ends with it.
+            let Ends { stdio: [stdin, stdout, stderr], job, filter, rules } = ends;
+            [stdin, stdout, stderr, job, filter].into_iter().chain(rules).for_each(sys::close);
+            if plan.has(OWN_UIDS) {
+                take(plan, step::CLONE_WORKER, || score(proc, pid))?;
+            }
+            (pid, Some(pidfd))
+        }
+    };
     take(plan, step::READY, || {
         // Only now: the worker's score was written through it. A remount reaches this mount only.
         sys::mount(c"".into(), c"/proc".into(), sys::MS_BIND | sys::MS_REMOUNT | sys::MS_RDONLY | PROC_FLAGS)?;
+        sys::close(proc);
         if plan.has(OWN_UIDS) {
             sys::take_identity(plan.init_uid())?;
         }
         sys::drop_capabilities()?;
         // Had the slot died in between, the sending would fail.
         sys::die_with_parent()?;
-        sys::send(SLOT, Status::ready().bytes(), &[])
+        sys::send(SLOT, Status::ready().bytes(), pidfd.as_slice())?;
+        pidfd.into_iter().for_each(sys::close);
+        Ok(())
     })?;
     loop {
         let (pid, status) = sys::wait().map_err(|errno| Failure { step: step::REAP, errno })?;
@@ -117,6 +144,26 @@ fn live(plan: &Plan) -> Result<(), Failure> {
             return sys::send(SLOT, exited.bytes(), &[]).map_err(|errno| Failure { step: step::REAP, errno });
         }
     }
+}
+
+/// Who becomes the worker.
+enum Birth {
+    /// A process that a zygote has forked: its pid.
+    Elsewhere(i32),
+    /// A copy of this one, with these descriptors.
+    Here(Ends),
+}
+
+/// Has the program die before any of ours, when memory is short.
+fn score(proc: i32, worker: i32) -> Result<(), Errno> {
+    // It is the second process here.
+    let digit = u8::try_from(worker).ok().filter(|pid| *pid < 10).ok_or(sys::EINVAL)?;
+    let mut path = *b"0/oom_score_adj\0";
+    path[0] += digit;
+    let file = sys::open_at(proc, Text::new(&path)?, sys::O_WRONLY)?;
+    sys::write(file, PROGRAM_OOM_SCORE)?;
+    sys::close(file);
+    Ok(())
 }
 
 /// A directory of the disk: its name, its path, its mode.
@@ -135,8 +182,7 @@ fn mount_disk(plan: &Plan) -> Result<(), Errno> {
     let disk = if continues {
         sys::open_at(sys::AT_FDCWD, AT.into(), sys::O_PATH | sys::O_DIRECTORY | sys::O_NOFOLLOW)?
     } else {
-        let settings =
-            [(c"size", Text::new(plan.size())?), (c"nr_inodes", Text::new(plan.inodes())?), (c"mode", c"0700".into())];
+        let settings = [(c"size", Text::new(plan.size())?), (c"nr_inodes", Text::new(plan.inodes())?), (c"mode", c"0700".into())];
         sys::mount_new(c"tmpfs".into(), &settings, sys::MS_NOSUID | sys::MS_NODEV, AT.into())?
     };
     if !continues {

@@ -1,6 +1,6 @@
 //! The plan as it comes in, and what goes out. A test of the runner reads and writes the same (src/plan.rs).
 
-use super::layout::{CRASH_AT, FLAGS, INIT_UID, INODES, PLACE, PLAN_BYTES, SIZE, UID};
+use super::layout::{CRASH_AT, FILTER_LEN, FLAGS, INIT_UID, INODES, PLACE, PLAN_BYTES, SIZE, UID};
 
 /// How to make one sandbox.
 pub struct Plan([u8; PLAN_BYTES]);
@@ -26,6 +26,10 @@ impl Plan {
 
     pub fn init_uid(&self) -> u32 {
         self.number(INIT_UID)
+    }
+
+    pub fn filter_len(&self) -> usize {
+        self.number(FILTER_LEN) as usize
     }
 
     pub fn crash_at(&self) -> u8 {
@@ -55,6 +59,16 @@ impl Status {
     /// `Ready`.
     pub fn ready() -> Self {
         Self::begin(0)
+    }
+
+    /// `Sealed`.
+    pub fn sealed() -> Self {
+        Self::begin(1)
+    }
+
+    /// `Exec`, at this monotonic time.
+    pub fn exec(at_us: u64) -> Self {
+        Self::begin(3).number(at_us)
     }
 
     /// `Mounted`.

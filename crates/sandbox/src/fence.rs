@@ -22,9 +22,9 @@ pub(crate) fn raise(birth: &Birth<'_>) -> io::Result<()> {
     rules(birth).and_then(|rules| Ok(rules.restrict_self().map(drop)?)).map_err(io::Error::other)
 }
 
-/// The rules as a descriptor, for a process that is not ours to call them by. The three places are a sandbox's own; all else is
+/// The rules as a descriptor, for a process that is a program of its own. The three places are a sandbox's own; all else is
 /// the template's and the same in every sandbox.
-pub(crate) fn for_zygote(abi: u32, files: &OwnedFd, tmp: &OwnedFd, shm: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn for_sandbox(abi: u32, files: &OwnedFd, tmp: &OwnedFd, shm: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     if abi == 0 {
         return Ok(None);
     }

@@ -13,7 +13,13 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::{
+    fs::File,
+    io::{self, Write},
+};
+
 use libc::sock_filter;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use self::rules::{Action, Condition, ENOSYS, EPERM, ONLY_LOCAL, RULES};
 
@@ -21,6 +27,19 @@ use self::rules::{Action, Condition, ENOSYS, EPERM, ONLY_LOCAL, RULES};
 pub(crate) fn describe() -> String {
     let lines = RULES.iter().map(|rule| format!("{:?} {:?}\n    {}\n", rule.action, rule.calls, rule.reason));
     lines.chain(["every other call: ENOSYS; another architecture: killed\n".to_owned()]).collect()
+}
+
+/// A filter in a file of its own, as the kernel takes it: for programs that are not ours to hand memory to.
+pub(crate) fn file(program: &[sock_filter]) -> io::Result<File> {
+    let mut bytes = Vec::with_capacity(size_of_val(program));
+    for line in program {
+        bytes.extend_from_slice(&line.code.to_ne_bytes());
+        bytes.extend_from_slice(&[line.jt, line.jf]);
+        bytes.extend_from_slice(&line.k.to_ne_bytes());
+    }
+    let mut file = File::from(memfd_create("filter", MemfdFlags::CLOEXEC)?);
+    file.write_all(&bytes)?;
+    Ok(file)
 }
 
 /// What every call number does, sorted; numbers in between answer ENOSYS.

@@ -66,7 +66,7 @@ fn live(birth: Birth<'_>, ends: WorkerEnds) -> Result<(), Failure> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| Failure { step: Step::CloneWorker, source: error.into() })?;
     let (worker, pidfd) = match take(Step::CloneWorker, || sys::clone(0, None))? {
-        Cloned::Child => worker::main(&birth, ends, None),
+        Cloned::Child => worker::main(&birth, ends),
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(ends);

@@ -8,9 +8,11 @@
 //!    ▼                         ▼
 //!  runner ──clone──► slot 0, slot 1 …     root, in a mount namespace that holds the template and nothing of the host
 //!                     │ clone3 into fresh namespaces and a fresh cgroup, execve of a tiny program
-//!                     ├─► init      pid 1: makes mounts, gives all rights away, reaps
-//!                     │ fork into these namespaces, as init's child
-//!                     └─► worker    pid 3: takes its uid, Landlock, the filter; *then* reads the job; execs the program
+//!                     ▼
+//!                   init      pid 1: makes mounts, forks the worker, gives all rights away, reaps
+//!                     │ fork
+//!                     ▼
+//!                   worker    pid 2: takes its uid, Landlock, the filter; *then* reads the job; execs the program
 //! ```
 //!
 //! Everything down to the sealed worker is made before a job is known. A job costs: its bytes over a socket, its
@@ -20,7 +22,8 @@
 //! - **runner** ([`runner_main`]): picks the profile, sweeps what dead instances left, builds the template, keeps
 //!   the slots alive, cleans up when the server's socket closes.
 //! - **slot** (`slot.rs`): one sandbox after the other. It sets limits, watches clocks, kills, reads the counters.
-//! - **init** (`init/main.rs`; `src/init.rs` where there are no namespaces) and **worker** (`worker.rs`): see the picture.
+//! - **init** and **worker** (`init/main.rs`, `init/worker.rs`; `src/init.rs`, `src/worker.rs` where there are no namespaces):
+//!   see the picture.
 //!
 //! Who dies takes along what is below: init and slots ask for SIGKILL at their parent's death, the end of a pid
 //! namespace's first process ends the namespace, and the runner cleans up at the server's end. What a `kill -9`

@@ -24,9 +24,10 @@ use crate::{
     config::SandboxConfig,
     filter,
     host::{self, CgroupVersion, HostReport},
+    layout::IGNORED_SIGNALS,
     message::{FromRunner, ToRunner, packet_pair, receive_now, send},
     rights,
-    slot::{Shared, Slot, own_mount_namespace},
+    slot::{InitFiles, Shared, Slot, own_mount_namespace},
     step::{Failure, Step, take},
     sys::{self, Cloned},
     template, workspaces,
@@ -40,9 +41,6 @@ const SLOT_MIN_LIFE: Duration = Duration::from_secs(1);
 
 /// oom_score_adj of what must not be killed for want of memory (proc_pid_oom_score_adj(5)).
 const OOM_SCORE_NEVER: &str = "-1000";
-
-/// What a terminal or a supervisor says is for the server, and a reader that is gone is an error, not our end.
-pub(crate) const IGNORED_SIGNALS: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE];
 
 /// `greenroom runner`: serves the server at the other end of standard input (a packet socket) until it is gone.
 pub fn runner_main() -> ExitCode {
@@ -69,6 +67,7 @@ fn run() -> io::Result<()> {
     let control = io::stdin().as_fd().try_clone_to_owned()?;
     let config = read_config(&control)?;
     sys::reset_signals()?;
+    // What a terminal or a supervisor says is for the server, and a reader that is gone is an error, not our end.
     for signal in IGNORED_SIGNALS {
         sys::ignore_signal(signal)?;
     }
@@ -376,7 +375,9 @@ fn enclose(config: &SandboxConfig, shared: &mut Shared, report: &mut HostReport)
             _ => rustix::process::geteuid().as_raw()..rustix::process::geteuid().as_raw() + 1,
         };
         shared.mount_namespace = Some(take(Step::Unshare, own_mount_namespace)?);
-        shared.init = Some(template::enter(config, shared.profile, uids)?);
+        let program = template::enter(config, shared.profile, uids)?;
+        let filter = take(Step::Unshare, || filter::file(&shared.filter))?.into();
+        shared.init = Some(InitFiles { program, filter });
     }
     take(Step::DropCapabilities, || {
         set_no_new_privs(true)?;

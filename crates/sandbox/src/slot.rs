@@ -55,8 +55,8 @@ pub(crate) struct Shared {
     pub(crate) slots: u32,
     /// The runner's mount namespace, to come back to.
     pub(crate) mount_namespace: Option<OwnedFd>,
-    /// The program of the first processes, where they have mounts of their own.
-    pub(crate) init: Option<OwnedFd>,
+    /// Where sandboxes have mounts of their own.
+    pub(crate) init: Option<InitFiles>,
     /// Where workspaces stand without mounts of our own (profile restricted).
     pub(crate) workspaces: Option<Workspaces>,
     /// oom_score_adj of our own processes.
@@ -67,6 +67,14 @@ pub(crate) struct Shared {
     pub(crate) zygotes: Vec<Line>,
     /// CPUs of this machine.
     pub(crate) cpus: u64,
+}
+
+/// What the first processes of sandboxes are made of.
+pub(crate) struct InitFiles {
+    /// The program.
+    pub(crate) program: OwnedFd,
+    /// The system call filter, as the kernel takes it.
+    pub(crate) filter: OwnedFd,
 }
 
 /// How often a slot looks at the CPU time at most.
@@ -84,7 +92,7 @@ pub(crate) struct Slot {
     pub(crate) server: OwnedFd,
     generation: u32,
     /// What processes that share our memory for a moment stand on.
-    stacks: [Stack; 2],
+    stack: Stack,
 }
 
 /// A sandbox that exists.
@@ -122,7 +130,7 @@ impl From<io::Error> for Exit {
 
 impl Slot {
     pub(crate) fn new(shared: Rc<Shared>, index: u32, cgroup: Option<SlotCgroup>, server: OwnedFd) -> io::Result<Self> {
-        Ok(Self { shared, index, cgroup, server, generation: 0, stacks: [Stack::new()?, Stack::new()?] })
+        Ok(Self { shared, index, cgroup, server, generation: 0, stack: Stack::new()? })
     }
 
     /// Serves until the server is gone.

@@ -8,10 +8,7 @@ use std::{
     ptr,
 };
 
-use rustix::thread::{
-    CapabilitySet, ThreadNameSpaceType, UnshareFlags, capabilities, configure_capability_in_ambient_set,
-    move_into_thread_name_spaces, unshare_unsafe,
-};
+use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, configure_capability_in_ambient_set, unshare_unsafe};
 
 /// clone3(2), from linux/sched.h (libc's constant has too narrow a type).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -58,8 +55,7 @@ pub(crate) struct Stack {
     bottom: *mut c_void,
 }
 
-/// Room for all that a worker does before it execs; only what is touched exists.
-const STACK_BYTES: usize = 1 << 20;
+const STACK_BYTES: usize = 64 << 10;
 const GUARD_BYTES: usize = 64 << 10;
 
 impl Stack {
@@ -177,72 +173,6 @@ pub(crate) fn spawn(
     Ok((pid, pidfd))
 }
 
-struct Forking<'a, F> {
-    namespace: BorrowedFd<'a>,
-    stack: Stack,
-    args: libc::clone_args,
-    child: Option<F>,
-    result: i64,
-}
-
-extern "C" fn enter_and_fork<F: FnOnce()>(this: *mut c_void) -> ! {
-    // SAFETY: `fork_orphan` passes its own, and waits while this runs.
-    let forking = unsafe { &mut *this.cast::<Forking<'_, F>>() };
-    let enter = || {
-        move_into_thread_name_spaces(forking.namespace, ThreadNameSpaceType::PROCESS_ID)?;
-        let mut between = clone_args(libc::CLONE_FILES as u64, None, None)?;
-        // SAFETY: the child makes one system call, writes one number of `forking`, and exits; what the call makes has its own memory.
-        wait_for(answer(unsafe { clone_sharing(&mut between, forking.stack, fork_and_end::<F>, this) })?)
-    };
-    if let Err(error) = enter() {
-        forking.result = refusal(&error);
-    }
-    exit_now(0)
-}
-
-extern "C" fn fork_and_end<F: FnOnce()>(this: *mut c_void) -> ! {
-    // SAFETY: `fork_orphan` passes its own, and waits while this runs.
-    let this = unsafe { &mut *this.cast::<Forking<'_, F>>() };
-    // SAFETY: as in `clone`: without CLONE_VM the child gets its own copy of the address space, of a single-threaded process.
-    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut this.args, size_of::<libc::clone_args>()) };
-    if result == 0 {
-        // In a memory of our own; in the parent's what it captured stays the parent's.
-        if let Some(child) = this.child.take() {
-            child();
-        }
-        exit_now(1)
-    }
-    this.result = if result < 0 { refusal(&io::Error::last_os_error()) } else { result };
-    exit_now(0)
-}
-
-/// A copy of this process in which `child` runs, and which is the child of the first process of a pid namespace, `init`. Two processes share
-/// our memory and descriptors meanwhile and are gone when this returns: one enters the namespace, so that we need not come back from there (for
-/// which not everybody has the right), and one is born in it, so that its child is an orphan there. Gives the copy's pid in that
-/// namespace, and a pidfd.
-pub(crate) fn fork_orphan(
-    stacks: [Stack; 2],
-    init: BorrowedFd<'_>,
-    cgroup: Option<BorrowedFd<'_>>,
-    child: impl FnOnce(),
-) -> io::Result<(i32, OwnedFd)> {
-    fn entry_of<F: FnOnce()>(_: &Forking<'_, F>) -> extern "C" fn(*mut c_void) -> ! {
-        enter_and_fork::<F>
-    }
-    let mut pidfd: RawFd = -1;
-    let args = clone_args(0, Some(&mut pidfd), cgroup)?;
-    let mut forking =
-        Forking { namespace: init, stack: stacks[1], args, child: Some(child), result: refusal(&io::Error::other("")) };
-    let mut outer = clone_args(libc::CLONE_FILES as u64, None, None)?;
-    let entry = entry_of(&forking);
-    // SAFETY: the child makes system calls, writes one number of `forking`, and exits, as does what it makes on the other stack.
-    let result = unsafe { clone_sharing(&mut outer, stacks[0], entry, ptr::from_mut(&mut forking).cast()) };
-    wait_for(answer(result)?)?;
-    let pid = answer(forking.result)?;
-    // SAFETY: the kernel stored a fresh descriptor there, in the table that we share with the processes between.
-    Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
-}
-
 /// What `clone3` is asked for. `pidfd`, if wanted, must outlive the call.
 fn clone_args(flags: u64, pidfd: Option<&mut RawFd>, cgroup: Option<BorrowedFd<'_>>) -> io::Result<libc::clone_args> {
     // SAFETY: clone_args is plain integers, for which zero is a valid value (clone3(2): unused fields must be 0).
@@ -258,11 +188,6 @@ fn clone_args(flags: u64, pidfd: Option<&mut RawFd>, cgroup: Option<BorrowedFd<'
         args.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
     }
     Ok(args)
-}
-
-/// An error as the kernel says it.
-fn refusal(error: &io::Error) -> i64 {
-    -i64::from(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// A raw call's answer.

@@ -1,10 +1,10 @@
-//! The process that becomes the program. It seals itself first (identity, Landlock, filter), and only then reads
+//! The process that becomes the program, where there are no namespaces (else: init/worker.rs). It seals itself first (identity, Landlock, filter), and only then reads
 //! the job: by the time it sees anything of a client, it has no right that the program will not have.
 
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     path::Path,
 };
 
@@ -13,15 +13,14 @@ use rustix::{
     fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2},
     io::Errno,
     process::{Resource, Rlimit, getrlimit, setrlimit},
-    thread::{ThreadNameSpaceType, move_into_thread_name_spaces},
 };
 
 use crate::{
     fence,
     init::{Birth, WorkerEnds},
+    layout::{IGNORED_SIGNALS, STACK_BYTES},
     message::{FileHead, JobHead, Status, send},
     rights,
-    runner::IGNORED_SIGNALS,
     slot::Shared,
     step::{Failure, Step, take},
     sys::{self, Command},
@@ -29,18 +28,14 @@ use crate::{
 
 /// A head longer than this is no job of ours (the gateway's body limit is far below).
 const MAX_HEAD_BYTES: u32 = 64 << 20;
-/// The stack of a program, bytes: deep recursion is honest, endless recursion should meet its end.
-const STACK_BYTES: u64 = 256 << 20;
 /// Exit status of a program that could not be started, as shells have it.
 const CANNOT_EXECUTE: i32 = 126;
 /// … because it is not there.
 const NOT_FOUND: i32 = 127;
 
-/// Runs in the clone. `init` is the first process of its sandbox, a pidfd, where there are namespaces to be entered: it is
-/// born in the pid namespace, and into the cgroup.
-pub(crate) fn main(birth: &Birth<'_>, ends: WorkerEnds, init: Option<BorrowedFd<'_>>) -> ! {
-    let entered = init.map_or(Ok(()), |init| take(Step::CloneWorker, || enter(birth, init)));
-    let failure = match entered.and_then(|()| live(birth, ends)) {
+/// Runs in the clone.
+pub(crate) fn main(birth: &Birth<'_>, ends: WorkerEnds) -> ! {
+    let failure = match live(birth, ends) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
@@ -80,23 +75,6 @@ fn live(birth: &Birth<'_>, ends: WorkerEnds) -> Result<Never, Failure> {
     let program = head.argv.first().map_or("", String::as_str);
     report(&format!("cannot execute {program:?}: {error}"));
     sys::exit_now(code)
-}
-
-/// oom_score_adj of programs: they die before any of ours.
-const PROGRAM_OOM_SCORE: &[u8] = b"500";
-
-fn enter(birth: &Birth<'_>, init: BorrowedFd<'_>) -> io::Result<()> {
-    let namespaces = ThreadNameSpaceType::MOUNT
-        | ThreadNameSpaceType::CONTROL_GROUP
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::NETWORK;
-    move_into_thread_name_spaces(init, namespaces)?;
-    if birth.shared.profile == Profile::Full {
-        let score = rustix::fs::open("/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-        rustix::io::write(score, PROGRAM_OOM_SCORE)?;
-    }
-    Ok(())
 }
 
 /// Everything that can be done before a job is known. Returns the job's stream.

@@ -11,15 +11,13 @@
 //! for a while only. A zygote is root with few capabilities, sees the template and nothing else, and reads nothing of a client.
 
 use std::{
-    fs::File,
-    io::{self, Write},
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     time::{Duration, Instant},
 };
 
 use rustix::{
-    fs::{MemfdFlags, memfd_create},
     net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, Resource, Rlimit, Signal, getrlimit, pidfd_send_signal, set_parent_process_death_signal, setrlimit},
@@ -27,9 +25,10 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    filter,
+    layout::{IGNORED_SIGNALS, STACK_BYTES},
     message::{Place, send_bytes},
     rights,
-    runner::IGNORED_SIGNALS,
     step::Step,
     sys::{self, Cloned, Command},
 };
@@ -52,8 +51,6 @@ pub(crate) const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/zygo
 /// Where it stands, below the directory of support files.
 pub(crate) const LIBRARY_PATH: &str = "zygote/python.so";
 
-/// The stack of programs (worker.rs), which the kernel leaves room for when the interpreter starts.
-const STACK_BYTES: u64 = 256 << 20;
 /// Room for a program's command where the kernel shows it; of more it shows a page at most.
 const TITLE_BYTES: usize = 4000;
 /// How long a zygote may take for a child: it may have to start first.
@@ -206,6 +203,7 @@ fn prepare(line: &Line, filter: &[libc::sock_filter]) -> io::Result<Command> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     rights::bequeath(rights::ZYGOTE)?;
     IGNORED_SIGNALS.into_iter().try_for_each(sys::restore_signal)?;
+    // The stack of programs, which the kernel leaves room for when the interpreter starts.
     let stack = getrlimit(Resource::Stack).maximum.map_or(STACK_BYTES, |ours| STACK_BYTES.min(ours));
     setrlimit(Resource::Stack, Rlimit { current: Some(stack), maximum: getrlimit(Resource::Stack).maximum })?;
     // The same kinds of files as its programs get: the interpreter looks at them once.
@@ -213,12 +211,7 @@ fn prepare(line: &Line, filter: &[libc::sock_filter]) -> io::Result<Command> {
     let (_, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::stdio::dup2_stdin(&stdin)?;
     rustix::stdio::dup2_stdout(&stdout)?;
-    let mut memory = File::from(memfd_create("filter", MemfdFlags::CLOEXEC)?);
-    for line in filter {
-        memory.write_all(&line.code.to_ne_bytes())?;
-        memory.write_all(&[line.jt, line.jf])?;
-        memory.write_all(&line.k.to_ne_bytes())?;
-    }
+    let memory = filter::file(filter)?;
     sys::put_on_descriptors(&[(line.receiver.as_fd(), REQUESTS_FD), (memory.as_fd(), FILTER_FD)])?;
     let mut env = config.env.clone();
     env.push(("LD_PRELOAD".to_owned(), format!("/opt/greenroom/{LIBRARY_PATH}")));

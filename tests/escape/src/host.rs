@@ -194,11 +194,15 @@ impl Footprint {
         self.processes.iter().filter(is_program).map(|&pid| (pid, name_of(pid))).collect()
     }
 
-    /// Whether a process runs neither the server's executable nor, as the first of its pid namespace, what no program can be.
+    /// Whether a process runs neither the server's executable nor that of the first process of its sandbox: what no program can be.
     fn is_foreign(&self, pid: u32) -> bool {
-        let other = fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|meta| (meta.dev(), meta.ino()) != self.executable);
+        let executable = |pid: u32| fs::metadata(format!("/proc/{pid}/exe")).map(|meta| (meta.dev(), meta.ino())).ok();
         // "2217 1": its pids, the innermost last (proc(5)).
-        other && status_field(pid, "NSpid:").is_none_or(|pids| !pids.ends_with("\t1"))
+        let is_first = |pid: u32| status_field(pid, "NSpid:").is_some_and(|pids| pids.ends_with("\t1"));
+        let parent = status_field(pid, "PPid:").and_then(|parent| parent.parse().ok());
+        let is_ours =
+            |own| own == self.executable || parent.is_some_and(|parent| is_first(parent) && executable(parent) == Some(own));
+        executable(pid).is_some_and(|own| !is_ours(own)) && !is_first(pid)
     }
 
     /// H0: no program is left, and the server holds no more than at first.

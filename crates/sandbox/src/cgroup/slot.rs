@@ -30,8 +30,8 @@ const LEAST_BYTES: u64 = 4 << 20;
 /// A sandbox is made under a limit of at least this, bytes: it is ours until its program runs, and the limit of the
 /// run before may have been a client's, too small for it.
 const MAKING_BYTES: u64 = 64 << 20;
-/// ... and of at least so many processes: worker, and two that help it into its namespaces (init is counted beside them).
-const MAKING_PROCESSES: u32 = 3;
+/// ... and of at least so many processes: init and worker.
+const MAKING_PROCESSES: u32 = 2;
 const CHARGE_BATCH_PAGES: u64 = 64;
 
 /// What is in force, to write only what changes.

@@ -1,16 +1,16 @@
 //! How a sandbox is made.
 //!
 //! ```text
-//!  slot ──spawn──► init (pid 1)                                 init/main.rs
+//!  slot ──spawn──► init (pid 1)                        init/main.rs
 //!   │    ◄─ Mounted ─┘ mounts, and waits
-//!   ├──vfork──► ──vfork──► between ──fork──► worker (pid 3)     or a zygote does this (zygote/python.rs)
-//!   │                      (pid 2, gone)       │ enters, seals itself (src/worker.rs)
-//!   │    ◄───── Sealed or Born ────────────────┘
-//!   └─ the worker's pid ──► init ── Ready ─► only reaps from here on
+//!   ├─ descriptors ─► init ──fork──► worker (pid 2)     seals itself: init/worker.rs
+//!   │    ◄───── Ready ─┘ only reaps     │
+//!   │    ◄─────────────────── Sealed ──┘
+//!   └─ or asks a zygote, which forks the worker into init's namespaces, as init's child (zygote/python.rs), and tells init its pid
 //! ```
 //!
-//! Init is a program of its own, so that it costs no copy of the slot; the worker is the only one. Its parent ends at once, and so it
-//! is the child of init, which waits for it. Where there are no namespaces, init is a copy of the slot too (src/init.rs).
+//! Init and the worker are a program of their own, so that they cost no copy of the slot. Where there are no namespaces both are such
+//! copies (src/init.rs, src/worker.rs).
 
 use std::{
     io,
@@ -21,6 +21,7 @@ use std::{
 use greenroom_core::Profile;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    net::SendFlags,
     pipe::{PipeFlags, pipe_with},
     process::Pid,
     thread::{LinkNameSpaceType, move_into_link_name_space},
@@ -33,11 +34,11 @@ use crate::{
     fence,
     init::{self, Birth, WorkerEnds},
     layout,
-    message::{Prepare, Status, packet_pair, receive, stream_pair},
+    message::{Prepare, Status, packet_pair, receive, send_bytes, stream_pair},
     plan,
     step::{Failure, Step, take},
     sys::{self, Cloned},
-    worker, zygote,
+    zygote,
 };
 
 /// What each sandbox has of its own. The others are its slot's: see `settle` in `runner.rs`.
@@ -74,9 +75,9 @@ impl Slot {
                 drop((birth, ends));
                 (Init { pid: to_pid(pid)?, pidfd }, await_birth(&status))
             }
-            Some(program) => {
-                let init = self.start_init(program, &birth, &status, base.as_ref())?;
-                let born = self.born_into(&init, &status, birth, ends);
+            Some(files) => {
+                let init = self.start_init(&files.program, &birth, &status, base.as_ref())?;
+                let born = self.born_into(&init, &files.filter, &status, birth, ends);
                 (init, born)
             }
         };
@@ -104,6 +105,7 @@ impl Slot {
             (shared.network == Network::Loopback, layout::LOOPBACK),
             (prepare.continues, layout::CONTINUES),
             (shared.profile == Profile::Full, layout::OWN_UIDS),
+            (!shared.cgroups, layout::WITHOUT_CGROUPS),
         ] {
             wanted |= if is_wanted { what } else { 0 };
         }
@@ -114,10 +116,11 @@ impl Slot {
             take(Step::EnterBase, || move_into_link_name_space(base.as_fd(), Some(LinkNameSpaceType::Mount)))?;
         }
         let spawned = take(Step::CloneInit, || {
-            rustix::io::write(status, &plan::encode(prepare, wanted, birth.uid, shared.init_uid)?)?;
+            let filter_len = u32::try_from(shared.filter.len()).map_err(io::Error::other)?;
+            rustix::io::write(status, &plan::encode(prepare, [wanted, birth.uid, shared.init_uid, filter_len])?)?;
             let cgroup = self.cgroup.as_ref().and_then(SlotCgroup::clone_into);
             let program = (program.as_fd(), c"greenroom-init");
-            sys::spawn(self.stacks[0], program, birth.status.as_fd(), flags, cgroup)
+            sys::spawn(self.stack, program, birth.status.as_fd(), flags, cgroup)
         });
         if let (Some(_), Some(home)) = (base, &shared.mount_namespace) {
             take(Step::EnterBase, || move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Mount)))?;
@@ -128,32 +131,39 @@ impl Slot {
 
     /// Has the worker born into what init has made, as soon as it has. Gives the worker's pidfd, the directory of its files and the
     /// mount namespace.
-    fn born_into(&self, init: &Init, status: &OwnedFd, birth: Birth<'_>, ends: WorkerEnds) -> Result<Vec<OwnedFd>, Failure> {
+    fn born_into(
+        &self,
+        init: &Init,
+        filter: &OwnedFd,
+        status: &OwnedFd,
+        birth: Birth<'_>,
+        ends: WorkerEnds,
+    ) -> Result<Vec<OwnedFd>, Failure> {
         let failed = |source| Failure { step: Step::Ready, source };
-        let mounted = await_status(status, &[&init.pidfd], None, |message| matches!(message, Status::Mounted))?.1;
+        let mounted = await_status(status, init, None, |message| matches!(message, Status::Mounted))?.1;
         let Ok([directory, mount_namespace, tmp, shm]) = <[OwnedFd; 4]>::try_from(mounted) else {
             return Err(failed(io::ErrorKind::UnexpectedEof.into()));
         };
-        let (pid, worker) = match birth.prepare.zygote {
-            Some(number) => self.fork_from_zygote(number, init, status, &birth, &ends, (&directory, &tmp, &shm))?,
+        let rules = take(Step::Landlock, || fence::for_sandbox(self.shared.landlock_abi, &directory, &tmp, &shm))?;
+        let worker = match birth.prepare.zygote {
+            Some(zygote) => {
+                let (pid, worker) = self.fork_from_zygote(zygote, init, status, &birth, &ends, rules.as_ref())?;
+                // Init waits for it, its child, and closes behind it what it wrote its score through.
+                rustix::io::write(status, &pid.to_le_bytes()).map_err(|error| failed(error.into()))?;
+                await_status(status, init, None, |message| matches!(message, Status::Ready))?;
+                worker
+            }
             None => {
-                let (pid, worker) = take(Step::CloneWorker, || self.fork_worker(init, birth, ends))?;
-                await_status(status, &[&init.pidfd, &worker], None, |message| matches!(message, Status::Sealed))?;
-                (pid, worker)
+                // Init makes a copy of itself.
+                let fds = [&ends.stdin, &ends.stdout, &ends.stderr, &ends.job, filter];
+                let fds: Vec<_> = fds.into_iter().chain(rules.as_ref()).map(AsFd::as_fd).collect();
+                send_bytes(status, b"w", &fds, SendFlags::NOSIGNAL).map_err(failed)?;
+                // While we have the inner end, too, the end of an init that dies without a word cannot be seen.
+                drop((birth, ends));
+                await_birth(status)?.into_iter().next().ok_or_else(|| failed(io::ErrorKind::UnexpectedEof.into()))?
             }
         };
-        // Init waits for it, its child, and closes behind it what it wrote its score through.
-        rustix::io::write(status, &pid.to_le_bytes()).map_err(|error| failed(error.into()))?;
-        await_status(status, &[&init.pidfd], None, |message| matches!(message, Status::Ready))?;
         Ok(vec![worker, directory, mount_namespace])
-    }
-
-    /// A copy of ourselves becomes the worker.
-    fn fork_worker(&self, init: &Init, birth: Birth<'_>, ends: WorkerEnds) -> io::Result<(u32, OwnedFd)> {
-        let cgroup = self.cgroup.as_ref().and_then(SlotCgroup::clone_into);
-        let init = init.pidfd.as_fd();
-        let (pid, worker) = sys::fork_orphan(self.stacks, init, cgroup, move || worker::main(&birth, ends, Some(init)))?;
-        Ok((pid.cast_unsigned(), worker))
     }
 
     /// A zygote's copy becomes the worker.
@@ -164,10 +174,9 @@ impl Slot {
         status: &OwnedFd,
         birth: &Birth<'_>,
         ends: &WorkerEnds,
-        (directory, tmp, shm): (&OwnedFd, &OwnedFd, &OwnedFd),
+        rules: Option<&OwnedFd>,
     ) -> Result<(u32, OwnedFd), Failure> {
         let failed = |source| Failure { step: Step::Fork, source };
-        let rules = take(Step::Landlock, || fence::for_zygote(self.shared.landlock_abi, directory, tmp, shm))?;
         let cgroups = self.cgroup.as_ref().map(SlotCgroup::procs).unwrap_or_default();
         let request = zygote::Birth {
             uid: birth.uid,
@@ -178,12 +187,12 @@ impl Slot {
             stdout: ends.stdout.as_fd(),
             stderr: ends.stderr.as_fd(),
             init: init.pidfd.as_fd(),
-            rules: rules.as_ref().map(AsFd::as_fd),
+            rules: rules.map(AsFd::as_fd),
             cgroups: &cgroups,
         };
         let line = self.shared.zygotes.get(zygote as usize).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         take(Step::Fork, || line.ask(&request))?;
-        let born = await_status(status, &[&init.pidfd], Some(zygote::FORK_TIMEOUT), |message| matches!(message, Status::Born(_)));
+        let born = await_status(status, init, Some(zygote::FORK_TIMEOUT), |message| matches!(message, Status::Born(_)));
         if born.as_ref().is_err_and(|failure| failure.errno() == libc::ETIMEDOUT) {
             line.complain();
         }
@@ -201,23 +210,23 @@ fn to_pid(pid: i32) -> Result<Pid, Failure> {
     Pid::from_raw(pid).ok_or_else(|| Failure { step: Step::CloneInit, source: rustix::io::Errno::SRCH.into() })
 }
 
-/// Waits for one message, and takes any failure for the answer, or the end of one of these processes: the socket's other end is open
-/// in more places than one, and does not tell of it.
+/// Waits for one message, and takes any failure for the answer, or init's end: the socket's other end is open in more places than
+/// one, and does not tell of it.
 fn await_status(
     status: &OwnedFd,
-    processes: &[&OwnedFd],
+    init: &Init,
     timeout: Option<Duration>,
     wanted: impl Fn(&Status) -> bool,
 ) -> Result<(Status, Vec<OwnedFd>), Failure> {
     let failed = |source| Failure { step: Step::Fork, source };
     let timeout = timeout.map(Timespec::try_from).transpose().map_err(|error| failed(io::Error::other(error)))?;
-    // In this order: who is seen to have ended has said before what there was to say.
-    let mut fds: Vec<_> = processes.iter().copied().chain([status]).map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    // In this order: an init that is seen to have ended has said before what it had to say.
+    let mut fds = [PollFd::new(&init.pidfd, PollFlags::IN), PollFd::new(status, PollFlags::IN)];
     let polled = rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()));
     if polled.map_err(|error| failed(error.into()))? == 0 {
         return Err(failed(rustix::io::Errno::TIMEDOUT.into()));
     }
-    if fds.last().is_none_or(|status| status.revents().is_empty()) {
+    if fds[1].revents().is_empty() {
         return Err(failed(io::ErrorKind::UnexpectedEof.into()));
     }
     match receive::<Status>(status).map_err(failed)? {
