@@ -139,8 +139,8 @@ const UIDS_OF_A_SANDBOX: u32 = 8;
 const MOST_ADAPTIVE_BYTES: u64 = 512 << 20;
 /// No process that stands by holds less for itself (Node 18: 7 MB; its program is shared).
 const LEAST_STANDBY_BYTES: u64 = 6 << 20;
-/// More of them would not be started in time.
-const MOST_ADAPTIVE_STANDBYS: u32 = 32;
+/// So many of them, for each processor, are started as fast as programs end.
+const ADAPTIVE_STANDBYS: u32 = 2;
 
 /// The kernel gives no smaller share (sched-bwc.rst: a quota of at least 1 ms, here of every 100 ms).
 pub const LEAST_CPU_MILLI: u32 = 10;
@@ -235,7 +235,7 @@ impl Settings {
     /// The first thing that is wrong, by its name.
     pub fn from_table(table: toml::Table) -> Result<Self, SettingsError> {
         let raw: Raw = serde_path_to_error::deserialize(table).map_err(|error| SettingsError::of_type(&error))?;
-        let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+        let cores = cores();
         let listen = address("listen", &raw.listen)?;
         let require = match raw.isolation.require.as_str() {
             "auto" => None,
@@ -396,7 +396,9 @@ impl Settings {
 
     /// Processes that may stand by at once: of two languages, under the limits of two callers; and what the adaptive part has room for.
     pub fn most_standbys(&self) -> u32 {
-        let adaptive = u32::try_from(self.adaptive_bytes / LEAST_STANDBY_BYTES).unwrap_or(u32::MAX).min(MOST_ADAPTIVE_STANDBYS);
+        let adaptive = u32::try_from(self.adaptive_bytes / LEAST_STANDBY_BYTES)
+            .unwrap_or(u32::MAX)
+            .min(cores().saturating_mul(ADAPTIVE_STANDBYS));
         if self.standbys == 0 { 0 } else { self.standbys.saturating_mul(4).saturating_add(adaptive) }
     }
 
@@ -438,6 +440,11 @@ impl Settings {
             adaptive_bytes: self.adaptive_bytes,
         }
     }
+}
+
+/// Processors that we may use.
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }
 
 /// Of this machine.

@@ -51,6 +51,8 @@ const RETRY: Duration = Duration::from_secs(10);
 const WARM: &[u8] = &[1];
 /// The status with which it says that the compile stage is to be done in the ordinary way.
 const UNUSUAL: i32 = 255;
+/// One that takes less of a processor to start than this saves its program more, also where the machine is busy, microseconds.
+const CHEAP_US: u64 = 300_000;
 /// How often a machine that is busy with programs is looked at again.
 const BUSY_POLL: Duration = Duration::from_millis(50);
 /// What lets it go on.
@@ -78,6 +80,8 @@ struct Shelf {
     asked_at: Instant,
     /// None is started before.
     not_before: Option<Instant>,
+    /// What starting one takes of a processor, as far as is known, microseconds.
+    start_cpu_us: Option<u64>,
 }
 
 /// What stands by now.
@@ -110,6 +114,9 @@ struct State {
     generation: u64,
     used: u64,
 }
+
+/// One that has just been started, and what it used for that.
+type Started = (Standing, Option<Counted>);
 
 /// A process that stands by.
 struct Standing {
@@ -183,6 +190,7 @@ impl Standbys {
                 starting: false,
                 asked_at: Instant::now(),
                 not_before: None,
+                start_cpu_us: None,
             };
             let shelf = state.shelves.entry(kind.clone()).or_insert_with(open);
             shelf.asked_at = Instant::now();
@@ -205,7 +213,8 @@ impl Standbys {
             match step {
                 Step::Make(_) => {
                     shelf.starting = true;
-                    tokio::spawn(Arc::clone(&me).warm_up(kind.clone(), shelf.limits, shelf.disk, generation));
+                    let waits = shelf.start_cpu_us.is_none_or(|us| us > CHEAP_US);
+                    tokio::spawn(Arc::clone(&me).start_one(kind.clone(), (shelf.limits, shelf.disk), generation, waits));
                 }
                 // Else it is one that is starting: it is ended when it is ready.
                 Step::End(_) => match shelf.ready.pop_front() {
@@ -237,22 +246,18 @@ impl Standbys {
         self.restock();
     }
 
-    async fn warm_up(self: Arc<Self>, kind: Kind, limits: Limits, disk: DiskLimits, generation: u64) {
+    async fn start_one(self: Arc<Self>, kind: Kind, (limits, disk): (Limits, DiskLimits), generation: u64, waits: bool) {
         // Programs that somebody waits for come first.
-        while self.turns.available_permits() == 0 {
+        while waits && self.turns.available_permits() == 0 {
             sleep(BUSY_POLL).await;
         }
         let started = self.start(&kind, limits, disk).await;
-        let held_bytes = match &started {
-            Ok(standing) => standing.held_bytes().await,
-            Err(_) => None,
-        };
-        self.started(&kind, generation, started, held_bytes);
+        self.started(&kind, generation, started);
         self.restock();
     }
 
     /// Puts one that was started with the others.
-    fn started(&self, kind: &Kind, generation: u64, started: Result<Standing, ExecError>, held_bytes: Option<u64>) {
+    fn started(&self, kind: &Kind, generation: u64, started: Result<Started, ExecError>) {
         let mut state = self.state();
         let current = state.generation == generation;
         let Some(shelf) = state.shelves.get_mut(kind).filter(|_| current) else {
@@ -263,9 +268,11 @@ impl Standbys {
         };
         shelf.starting = false;
         match started {
-            Ok(mut standing) => {
+            Ok((mut standing, used)) => {
                 standing.noted = Some((self.stock.clone(), shelf.number));
                 shelf.ready.push_back(standing);
+                shelf.start_cpu_us = used.map(|used| used.cpu_us);
+                let held_bytes = used.and_then(|used| used.memory_bytes);
                 held_bytes.into_iter().for_each(|bytes| self.stock.lock().measured(shelf.number, bytes));
             }
             Err(error) => {
@@ -277,7 +284,7 @@ impl Standbys {
         }
     }
 
-    async fn start(&self, kind: &Kind, limits: Limits, disk: DiskLimits) -> Result<Standing, ExecError> {
+    async fn start(&self, kind: &Kind, limits: Limits, disk: DiskLimits) -> Result<Started, ExecError> {
         let failed = |source| ExecError::Io { what: "the pipes of a process that stands by", source };
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ExecError::NoRoom)?;
         let mut lease = self.slots.lease_staying(Prepare::fresh(disk), disk, stock::Kind::Program).await?;
@@ -291,7 +298,10 @@ impl Standbys {
         slot.send(&ToSlot::Start(StageLimits::from(&limits)), None).await?;
         let first = timeout(WARM_TIMEOUT, pipes.next()).await.map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?;
         match first.map_err(failed)? {
-            (Stream::Stdout, bytes) if bytes == WARM => Ok(Standing { noted: None, lease, stdin, pipes, _place: place }),
+            (Stream::Stdout, bytes) if bytes == WARM => {
+                let used = slot.count().await;
+                Ok((Standing { noted: None, lease, stdin, pipes, _place: place }, used))
+            }
             (_, said) => Err(failed(std::io::Error::other(String::from_utf8_lossy(&said).into_owned()))),
         }
     }
@@ -356,11 +366,6 @@ impl Kind {
 }
 
 impl Standing {
-    /// What it holds while it waits, bytes.
-    async fn held_bytes(&self) -> Option<u64> {
-        self.lease.slot().ok()?.count().await?.memory_bytes
-    }
-
     async fn run(
         mut self,
         work: &Work<'_>,
