@@ -19,7 +19,7 @@ use std::{
 };
 
 use libc::sock_filter;
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use self::rules::{Action, Condition, ENOSYS, EPERM, ONLY_LOCAL, RULES};
 
@@ -37,8 +37,10 @@ pub(crate) fn file(program: &[sock_filter]) -> io::Result<File> {
         bytes.extend_from_slice(&[line.jt, line.jf]);
         bytes.extend_from_slice(&line.k.to_ne_bytes());
     }
-    let mut file = File::from(memfd_create("filter", MemfdFlags::CLOEXEC)?);
+    let mut file = File::from(memfd_create("filter", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     file.write_all(&bytes)?;
+    // Every sandbox gets the same one.
+    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     Ok(file)
 }
 
@@ -109,23 +111,65 @@ fn errno(errno: u32) -> u32 {
 /// `local_only`: no internet sockets either, for where no network namespace stands before the host's network.
 pub(crate) fn program(local_only: bool) -> Vec<sock_filter> {
     let mut program = vec![op(LOAD, ARCH), branch(JUMP_EQ, NATIVE, 1, 0), op(RETURN, libc::SECCOMP_RET_KILL_PROCESS), op(LOAD, NR)];
-    program.extend(search(&ranges(local_only)));
+    program.extend(resolve(&search(&ranges(local_only))));
     program
 }
 
-fn search(ranges: &[(u32, Action)]) -> Vec<sock_filter> {
+/// An instruction, and what it answers at once where it is a jump that decides: the answers are shared, and stand at the end.
+struct Line {
+    is: sock_filter,
+    yes: Option<u32>,
+    no: Option<u32>,
+}
+
+impl From<sock_filter> for Line {
+    fn from(is: sock_filter) -> Self {
+        Self { is, yes: None, no: None }
+    }
+}
+
+/// Puts the answers behind the search, each once: half as many instructions to compile as with one for every range.
+fn resolve(lines: &[Line]) -> Vec<sock_filter> {
+    let mut answers: Vec<u32> = lines.iter().flat_map(|line| [line.yes, line.no]).flatten().collect();
+    answers.sort_unstable();
+    answers.dedup();
+    let distance = |from: usize, answer: Option<u32>, within: u8| match answer {
+        None => Some(within),
+        Some(answer) => {
+            let place = answers.iter().position(|other| *other == answer)?;
+            u8::try_from(lines.len() + place - from - 1).ok()
+        }
+    };
+    let placed = lines.iter().enumerate().map(|(from, line)| {
+        let is = line.is;
+        match (distance(from, line.yes, is.jt), distance(from, line.no, is.jf)) {
+            (Some(yes), Some(no)) => branch(is.code, is.k, yes, no),
+            // Too far. A table as long as that fails its tests; no program gets a call that it should not have.
+            _ => op(RETURN, libc::SECCOMP_RET_KILL_PROCESS),
+        }
+    });
+    placed.chain(answers.iter().map(|answer| op(RETURN, *answer))).collect()
+}
+
+fn search(ranges: &[(u32, Action)]) -> Vec<Line> {
     if let [(_, action)] = ranges {
-        return leaf(*action);
+        return leaf(*action).into_iter().map(Line::from).collect();
     }
     let (low, high) = ranges.split_at(ranges.len() / 2);
-    let (pivot, low, high) = (high[0].0, search(low), search(high));
+    let pivot = high[0].0;
+    let side = |ranges: &[(u32, Action)]| match ranges {
+        [(_, Action::Allow)] => (Some(libc::SECCOMP_RET_ALLOW), Vec::new()),
+        [(_, Action::Errno(number))] => (Some(errno(*number)), Vec::new()),
+        ranges => (None, search(ranges)),
+    };
+    let ((no, low), (yes, high)) = (side(low), side(high));
     let mut code = Vec::with_capacity(low.len() + high.len() + 2);
     // A conditional jump reaches 255 instructions; further ones go by way of an unconditional one.
     match u8::try_from(low.len()) {
-        Ok(distance) => code.push(branch(JUMP_GE, pivot, distance, 0)),
+        Ok(distance) => code.push(Line { is: branch(JUMP_GE, pivot, distance, 0), yes, no }),
         Err(_) => {
-            code.push(branch(JUMP_GE, pivot, 0, 1));
-            code.push(op(JUMP, u32::try_from(low.len()).unwrap_or(u32::MAX)));
+            code.push(Line { is: branch(JUMP_GE, pivot, 0, 1), yes, no });
+            code.push(op(JUMP, u32::try_from(low.len()).unwrap_or(u32::MAX)).into());
         }
     }
     code.extend(low);

@@ -230,8 +230,8 @@ pub enum Stopped {
 /// Init and worker to slot.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Status {
-    /// From init: it has no right left, and only reaps. Passed by an init without mounts (see [`Status::Mounted`]): the worker's pidfd
-    /// and the directory of its files.
+    /// From init: it has no right left, and only reaps. Passed, where it has forked the worker: the worker's pidfd; and by an init
+    /// without mounts (see [`Status::Mounted`]) the directory of its files.
     Ready,
     /// From the worker: it has no right left that a program may not have, and waits for its job.
     Sealed,
@@ -248,7 +248,7 @@ pub(crate) enum Status {
     },
     /// From a zygote's child, its pid in the sandbox: as [`Status::Sealed`]. Passed: its pidfd.
     Born(u32),
-    /// From an init with mounts: they are made, and it waits for its child's pid. Passed: the directory of the sandbox's files, the
+    /// From an init with mounts: they are made, and it waits for what a worker needs, or a child's pid. Passed: the directory of the sandbox's files, the
     /// mount namespace, its /tmp and its /dev/shm.
     Mounted,
 }
