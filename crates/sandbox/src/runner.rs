@@ -85,6 +85,9 @@ fn run() -> io::Result<()> {
         Err(refusal) => return send(&control, &FromRunner::Refused(refusal.to_string()), &[]),
     };
     send(&control, &FromRunner::Report(report), &[])?;
+    // Every slot begins as a copy of this process.
+    drop(config);
+    sys::give_back_memory();
     let served = runner.serve(&control);
     let cleaned = runner.shut_down();
     served.and(cleaned)

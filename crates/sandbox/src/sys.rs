@@ -391,10 +391,15 @@ pub fn forget_the_start() -> io::Result<()> {
             unmap_code(from, to)?;
         }
     }
+    give_back_memory();
+    Ok(())
+}
+
+/// Gives free memory back to the system, where the allocator can.
+pub(crate) fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim(3) touches free memory only, under the allocator's own locks.
     unsafe {
         libc::malloc_trim(0)
     };
-    Ok(())
 }
