@@ -5,15 +5,15 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     debian, read,
+    server::Process,
     step::{cargo, root, run},
 };
 
@@ -50,7 +50,7 @@ pub fn e2e(words: &[String]) -> Result<()> {
     fs::create_dir_all(&scratch)?;
     let ended = Server::start(&scratch).and_then(|server| {
         let failed = scripts(words)?.into_iter().filter(|script| !passes(&python, script, &server)).collect::<Vec<_>>();
-        server.stop()?;
+        server.process.stop()?;
         ensure!(
             failed.is_empty(),
             "{} failed",
@@ -105,9 +105,9 @@ fn environment() -> Result<PathBuf> {
     Ok(python)
 }
 
-/// A server on ports of its own choosing. Killed when dropped, if it has not been stopped.
+/// A server on ports of its own choosing.
 struct Server {
-    process: Child,
+    process: Process,
     /// What the scripts are told.
     environment: Vec<(String, String)>,
 }
@@ -119,10 +119,8 @@ impl Server {
         let binary = root().join("target/debug/greenroom");
         let mut command = Command::new(&binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&configuration).arg("--data-dir").arg(&data);
-        let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("the server cannot be started")?;
+        let (process, line) = Process::start(&mut command)?;
         let mut server = Self { process, environment: Vec::new() };
-        let mut line = String::new();
-        BufReader::new(server.process.stdout.take().context("no output")?).read_line(&mut line)?;
         let address = |scheme: &str| line.split_whitespace().find(|word| word.starts_with(scheme)).map(str::to_owned);
         let (Some(http), Some(https)) = (address("http://"), address("https://")) else { bail!("the server said {line:?}") };
         print!("{line}");
@@ -143,21 +141,5 @@ impl Server {
         let pairs = said.split_whitespace().filter_map(|word| word.split_once('='));
         server.environment.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
         Ok(server)
-    }
-
-    fn stop(mut self) -> Result<()> {
-        let pid = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let status = self.process.wait()?;
-        if status.success() { Ok(()) } else { bail!("the server ended with {status}") }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Ended already, unless something failed.
-        if !matches!(self.process.try_wait(), Ok(Some(_))) && self.process.kill().is_ok() {
-            let _ended = self.process.wait();
-        }
     }
 }

@@ -4,6 +4,7 @@
 mod bench;
 mod debian;
 mod e2e;
+mod server;
 mod step;
 mod tidy;
 

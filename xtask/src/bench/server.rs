@@ -1,15 +1,10 @@
 //! The server under measurement: the real binary, on a free port, with its own data directory.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    net::TcpListener,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Instant,
-};
+use std::{fs, net::TcpListener, path::Path, process::Command, time::Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+
+use crate::server::Process;
 
 /// Generations below the server: runner, slots, first processes, programs and theirs.
 const DEEPEST: usize = 8;
@@ -17,7 +12,7 @@ const SLOTS: usize = 2;
 
 /// A running server. Stopped when dropped.
 pub struct Server {
-    process: Child,
+    process: Process,
     pub address: String,
     /// From start to ready.
     pub ready_ms: u128,
@@ -59,17 +54,9 @@ impl Server {
             _ => {}
         }
         let begun = Instant::now();
-        let mut process = Command::new(binary)
-            .args(["serve", "--listen", &address, "--set", "log.level=warn", "--data-dir"])
-            .arg(data)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the server cannot be started")?;
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().context("no output")?).read_line(&mut line)?;
-        ensure!(line.contains("listening"), "the server said {line:?}");
+        let mut command = Command::new(binary);
+        command.args(["serve", "--listen", &address, "--set", "log.level=warn", "--data-dir"]).arg(data).args(arguments);
+        let (process, _) = Process::start(&mut command)?;
         Ok(Self { process, address, ready_ms: begun.elapsed().as_millis() })
     }
 
@@ -140,20 +127,8 @@ impl Server {
         })
     }
 
-    pub fn stop(mut self) -> Result<()> {
-        let pid = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw).context("no pid")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let status = self.process.wait()?;
-        if status.success() { Ok(()) } else { bail!("the server ended with {status}") }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Ended already, unless a measurement failed.
-        if !matches!(self.process.try_wait(), Ok(Some(_))) && self.process.kill().is_ok() {
-            let _ended = self.process.wait();
-        }
+    pub fn stop(self) -> Result<()> {
+        self.process.stop()
     }
 }
 

@@ -1,8 +1,7 @@
-//! The local backend against the real runner: this binary, started again as `<binary> runner`.
-//!
-//! Needs namespaces and cgroups. Where they cannot be had the tests say so and pass, except with
-//! `GREENROOM_MUST_WORK=1`.
+//! The local backend against the real runner.
 
+#[path = "../harness/mod.rs"]
+mod harness;
 mod kept;
 mod open;
 mod zygote;
@@ -16,7 +15,7 @@ use greenroom_core::{
 };
 use greenroom_sandbox::{Network, SandboxConfig};
 use kept::*;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use open::*;
 use zygote::*;
 
@@ -73,17 +72,7 @@ fn job(stages: Vec<StageSpec>) -> Job {
 
 type Test = fn(Local) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
 
-macro_rules! tests {
-    ($($name:ident),+ $(,)?) => { vec![$((stringify!($name), (|local| Box::pin($name(local))) as Test)),+] };
-}
-
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("runner") {
-        return greenroom_sandbox::runner_main();
-    }
-    let mut arguments = Arguments::from_args();
-    // One runner after the other: a machine with two cores has no more to give.
-    arguments.test_threads = Some(1);
     let tests: Vec<(&'static str, Test)> = tests![
         what_a_program_prints_and_how_it_exits_is_reported,
         a_signal_is_a_signal,
@@ -128,25 +117,11 @@ fn main() -> ExitCode {
         whatever_the_files_are_cold_and_warm_do_the_same,
         when_the_zygote_dies_programs_start_cold_until_the_next_is_there,
     ];
-    let trials = tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    harness::main(|| tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect())
 }
 
 fn run(test: Test) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let local = match Local::start(config(Profile::Full), 4).await {
-            Ok(local) => local,
-            Err(reason) if std::env::var_os("GREENROOM_MUST_WORK").is_none() => {
-                println!("skipped: {reason}");
-                return Ok(());
-            }
-            Err(reason) => return Err(reason.to_string().into()),
-        };
-        let result = tokio::time::timeout(Duration::from_secs(60), test(local.clone())).await;
-        local.shutdown().await;
-        result.map_err(|_| Failed::from("it hangs"))?
-    })
+    harness::run(config(Profile::Full), 4, Duration::from_secs(60), test)
 }
 
 fn only(finished: &Finished) -> &greenroom_core::StageOutcome {

@@ -1,9 +1,8 @@
-//! Sessions with their real programs in the real sandbox: this binary, started again as `<binary> runner`.
-//!
-//! Needs namespaces and cgroups, and the interpreters. Where they cannot be had the tests say so and pass, except with
-//! `GREENROOM_MUST_WORK=1`.
+//! Sessions with their real programs in the real sandbox. Needs the interpreters, too.
 
 mod files;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod hostile;
 mod javascript;
 mod python;
@@ -13,15 +12,15 @@ use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use files::*;
 use greenroom_backends::{
-    CellStatus, CellValue, CodeExecution, CodeResult, Local, LocalSessions, Session, SessionProgram, ShellCommand,
-    ShellCommandKind, ShellResult,
+    CellStatus, CellValue, CodeExecution, CodeResult, LocalSessions, Session, SessionProgram, ShellCommand, ShellCommandKind,
+    ShellResult,
 };
 use greenroom_core::{DiskLimits, Limits, Profile};
 use greenroom_pool::{Backend, PoolKind, PoolSpec};
 use greenroom_sandbox::{Network, SandboxConfig, SupportFile, ZygoteConfig};
 use hostile::*;
 use javascript::*;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use python::*;
 use shell::*;
 
@@ -81,17 +80,7 @@ type Sessions = Arc<LocalSessions>;
 type Tested = Result<(), Failed>;
 type Test = fn(Sessions) -> std::pin::Pin<Box<dyn Future<Output = Tested> + Send>>;
 
-macro_rules! tests {
-    ($($name:ident),+ $(,)?) => { vec![$((stringify!($name), (|sessions| Box::pin($name(sessions))) as Test)),+] };
-}
-
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("runner") {
-        return greenroom_sandbox::runner_main();
-    }
-    let mut arguments = Arguments::from_args();
-    // One runner after the other: a machine with two cores has no more to give.
-    arguments.test_threads = Some(1);
     let tests: Vec<(&'static str, Test)> = tests![
         a_python_session_keeps_its_names_and_shows_the_last_expression,
         output_belongs_to_the_cell_that_wrote_it,
@@ -139,31 +128,14 @@ fn main() -> ExitCode {
         two_sessions_share_nothing,
         an_interrupt_never_meets_the_next_cell,
     ];
-    let trials = tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    harness::main(|| tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect())
 }
 
 fn run(test: Test) -> Tested {
-    let must_work = std::env::var_os("GREENROOM_MUST_WORK").is_some();
-    if !must_work && !["/usr/bin/python3", "/usr/bin/node"].iter().all(|program| Path::new(program).exists()) {
-        println!("skipped: python3 and node are not there");
-        return Ok(());
+    if !["/usr/bin/python3", "/usr/bin/node"].iter().all(|program| Path::new(program).exists()) {
+        return harness::skipped("python3 and node are not there");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let local = match Local::start(config(), 2).await {
-            Ok(local) => local,
-            Err(reason) if !must_work => {
-                println!("skipped: {reason}");
-                return Ok(());
-            }
-            Err(reason) => return Err(reason.to_string().into()),
-        };
-        let sessions = Arc::new(LocalSessions::new(local.clone(), program));
-        let result = tokio::time::timeout(Duration::from_secs(60), test(sessions)).await;
-        local.shutdown().await;
-        result.map_err(|_| Failed::from("it hangs"))?
-    })
+    harness::run(config(), 2, Duration::from_secs(60), async |local| test(Arc::new(LocalSessions::new(local, program))).await)
 }
 
 fn spec(kind: PoolKind) -> PoolSpec {

@@ -1,9 +1,8 @@
 //! Cold and warm: the same programs in processes that were started for them, and in processes that stood by. All that a caller can see
-//! must be the same: output, status, signal, verdict, of each stage.
-//!
-//! The test binary is the runner too, started again as `<binary> runner`. Needs namespaces, cgroups and the languages. Where they
-//! cannot be had the tests say so and pass, except with `GREENROOM_MUST_WORK=1`.
+//! must be the same: output, status, signal, verdict, of each stage. Needs the languages, too.
 
+#[path = "../harness/mod.rs"]
+mod harness;
 mod java;
 mod javascript;
 
@@ -13,7 +12,7 @@ use greenroom_backends::{Local, StandbyStatus};
 use greenroom_core::{DiskLimits, ExecutionId, Job, Limits, Outcome, Profile, RelativePath, Stdin};
 use greenroom_runtimes::{Catalogue, DiscoverOptions, Program, ProgramFile};
 use greenroom_sandbox::{Network, SandboxConfig, SharedDirectory, SupportFile};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 
 const DISK: DiskLimits = DiskLimits { bytes: 64 << 20, inodes: 4000 };
 
@@ -122,8 +121,7 @@ impl Both {
     /// Runs every case both ways.
     async fn compare(&self, language: &str, cases: &[Case]) -> Result<(), Failed> {
         if self.catalogue.resolve(language, "*").is_none() {
-            println!("skipped: {language} is not installed");
-            return if std::env::var_os("GREENROOM_MUST_WORK").is_none() { Ok(()) } else { Err("not installed".into()) };
+            return harness::skipped(&format!("{language} is not installed"));
         }
         // The first has them started.
         self.warm.run(self.job(language, &cases[0])?).await?;
@@ -154,19 +152,14 @@ fn seen(
 }
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("runner") {
-        return greenroom_sandbox::runner_main();
-    }
-    let mut arguments = Arguments::from_args();
-    // One runner after the other: a machine with two cores has no more to give.
-    arguments.test_threads = Some(1);
-    let trials = vec![
-        Trial::test("javascript_is_the_same_cold_and_warm", || run("javascript", javascript::cases, false)),
-        Trial::test("java_is_the_same_cold_and_warm", || run("java", java::cases, true)),
-        Trial::test("java_stands_by_without_what_is_made_ahead_too", || run("java", few_of_java, false)),
-        Trial::test("where_many_come_more_stand_by_as_far_as_the_memory_goes", more_stand_by),
-    ];
-    libtest_mimic::run(&arguments, trials).exit_code()
+    harness::main(|| {
+        vec![
+            Trial::test("javascript_is_the_same_cold_and_warm", || run("javascript", javascript::cases, false)),
+            Trial::test("java_is_the_same_cold_and_warm", || run("java", java::cases, true)),
+            Trial::test("java_stands_by_without_what_is_made_ahead_too", || run("java", few_of_java, false)),
+            Trial::test("where_many_come_more_stand_by_as_far_as_the_memory_goes", more_stand_by),
+        ]
+    })
 }
 
 fn few_of_java() -> Vec<Case> {
@@ -213,31 +206,17 @@ fn more_stand_by() -> Result<(), Failed> {
 }
 
 fn with_both(adaptive_bytes: u64, ahead: bool, test: impl AsyncFnOnce(&Both) -> Result<(), Failed>) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let catalogue = Catalogue::discover(&DiscoverOptions::default())?;
-        let place = tempfile::tempdir()?;
-        if ahead {
-            make_ahead(&catalogue, place.path())?;
-        }
-        let config = || SandboxConfig {
-            adaptive_bytes,
-            directories: vec![SharedDirectory { path: place.path().to_owned(), at: Catalogue::PRECOMPILED_AT.to_owned() }],
-            ..config(&catalogue)
-        };
-        let both = async { Ok((Local::start(config(), 2).await?, Local::start(config(), 2).await?)) };
-        let (warm, cold) = match both.await {
-            Ok(both) => both,
-            Err(reason) => {
-                let reason: greenroom_backends::StartError = reason;
-                println!("skipped: {reason}");
-                return if std::env::var_os("GREENROOM_MUST_WORK").is_none() { Ok(()) } else { Err(reason.to_string().into()) };
-            }
-        };
+    let catalogue = Catalogue::discover(&DiscoverOptions::default())?;
+    let place = tempfile::tempdir()?;
+    if ahead {
+        make_ahead(&catalogue, place.path())?;
+    }
+    let directories = vec![SharedDirectory { path: place.path().to_owned(), at: Catalogue::PRECOMPILED_AT.to_owned() }];
+    let config = SandboxConfig { adaptive_bytes, directories, ..config(&catalogue) };
+    harness::run(config.clone(), 2, Duration::from_secs(600), async |warm| {
         warm.stand_by(1, 4);
-        let both = Both { catalogue, warm, cold };
+        let both = Both { catalogue, warm, cold: Local::start(config, 2).await? };
         let result = test(&both).await;
-        both.warm.shutdown().await;
         both.cold.shutdown().await;
         result
     })
