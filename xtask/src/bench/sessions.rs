@@ -18,7 +18,7 @@ use super::{
 /// Sessions of the crowd.
 const CROWD: u64 = 1000;
 /// How long the crowd may take to come.
-const CROWD_PATIENCE: Duration = Duration::from_secs(300);
+const CROWD_PATIENCE: Duration = Duration::from_secs(120);
 const POOL: &str = "/subscriptions/s/resourceGroups/g/sessionPools/default";
 
 /// Many ready sessions at once.
@@ -53,8 +53,8 @@ pub fn new_identifiers(server: &Server, runs: usize) -> Result<Samples> {
     Ok(Samples::of(latencies))
 }
 
-/// What the pool says of itself.
-fn ready(server: &Server) -> Result<u64> {
+/// How many sessions are ready, and all that the pool says of itself.
+fn ready(server: &Server) -> Result<(u64, String)> {
     let mut stream = connect(&server.address)?;
     stream.write_all(format!("GET /greenroom/pools/default HTTP/1.1\r\nHost: {}\r\n\r\n", server.address).as_bytes())?;
     let mut answer = Vec::new();
@@ -62,7 +62,8 @@ fn ready(server: &Server) -> Result<u64> {
     let text = String::from_utf8_lossy(&answer).into_owned();
     let body = text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
     let pool: Value = serde_json::from_str(body).with_context(|| text.clone())?;
-    ready_in(&pool).with_context(|| format!("no count of ready sessions in {body}"))
+    let count = ready_in(&pool).with_context(|| format!("no count of ready sessions in {body}"))?;
+    Ok((count, body.to_owned()))
 }
 
 /// The first `ready` that is a number.
@@ -74,12 +75,12 @@ fn ready_in(value: &Value) -> Option<u64> {
 fn await_ready(server: &Server, wanted: u64, patience: Duration) -> Result<()> {
     let begun = Instant::now();
     loop {
-        let now = ready(server)?;
+        let (now, pool) = ready(server)?;
         if now >= wanted {
             return Ok(());
         }
         if begun.elapsed() > patience {
-            bail!("{now} of {wanted} sessions are ready after {} s", patience.as_secs());
+            bail!("{now} of {wanted} sessions are ready after {} s: {pool}", patience.as_secs());
         }
         thread::sleep(Duration::from_millis(10));
     }
