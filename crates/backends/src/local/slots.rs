@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -147,11 +148,9 @@ impl Slots {
         let mut table = self.table();
         table.check_open()?;
         table.staying += 1;
-        if table.added < table.staying
-            && let Some(runner) = &table.runner
-        {
-            send(runner.get_ref(), &ToRunner::AddSlot, &[]).map_err(|_| ExecError::RunnerLost)?;
-            table.added += 1;
+        if table.add_slots().is_err() {
+            table.staying -= 1;
+            return Err(ExecError::RunnerLost);
         }
         Ok(table.generation)
     }
@@ -190,7 +189,13 @@ impl Slots {
 
     /// A new slot of the runner.
     pub(super) fn adopt(&self, slot: SlotConnection, runner: Arc<AsyncFd<OwnedFd>>) {
-        self.table().runner = Some(runner);
+        {
+            let mut table = self.table();
+            table.runner = Some(runner);
+            if let Err(error) = table.add_slots() {
+                tracing::debug!(%error, "the runner is gone before its slot came");
+            }
+        }
         self.place(slot);
     }
 
@@ -389,6 +394,20 @@ impl Drop for Staying {
 }
 
 impl Table {
+    /// Asks for as many slots as sandboxes stay. Before the runner is known, and while it does not keep up, that is done later: each slot
+    /// that comes is another chance.
+    fn add_slots(&mut self) -> io::Result<()> {
+        let Some(runner) = &self.runner else { return Ok(()) };
+        while self.added < self.staying {
+            match send(runner.get_ref(), &ToRunner::AddSlot, &[]) {
+                Ok(()) => self.added += 1,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Whether slots end because everything does.
     fn is_ending(&self) -> bool {
         self.closed || self.runner_lost

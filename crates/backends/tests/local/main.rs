@@ -34,6 +34,9 @@ fn limits() -> Limits {
     }
 }
 
+/// Slots for jobs.
+const SANDBOXES: u32 = 6;
+
 fn config(profile: Profile) -> SandboxConfig {
     SandboxConfig {
         require: Some(profile),
@@ -46,7 +49,7 @@ fn config(profile: Profile) -> SandboxConfig {
         disk: DISK,
         uid_first: 3_000_000,
         uid_count: 4096,
-        max_sandboxes: 6,
+        max_sandboxes: SANDBOXES,
         max_sessions: 3,
         ready_sandboxes: 1,
         zygotes: zygote::python(),
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         a_program_that_stays_talks_over_descriptor_3,
         it_starts_among_its_files_and_has_nothing_else,
         usage_is_told_and_signals_arrive,
+        each_that_stays_has_a_slot_beyond_those_of_jobs_also_when_it_is_asked_for_before_there_is_any,
         dropped_it_is_killed_and_its_place_is_free_again,
         out_of_memory_is_told,
         with_the_runner_it_ends_and_others_can_be_made,
@@ -349,6 +353,14 @@ fn runner_pid() -> Option<i32> {
         let mut fields = stat.rsplit(')').next()?.split_whitespace();
         (fields.next() != Some("Z") && fields.next() == Some(me)).then(|| pid.parse().ok())?
     })
+}
+
+/// How many slots there are.
+fn slots() -> Result<usize, Failed> {
+    let runner = runner_pid().ok_or("no runner found")?;
+    let children = std::fs::read_to_string(format!("/proc/{runner}/task/{runner}/children"))?;
+    let is_slot = |pid: &&str| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "greenroom-slot\n");
+    Ok(children.split_whitespace().filter(is_slot).count())
 }
 
 fn signal_slots(signal: rustix::process::Signal) -> Result<(), Failed> {

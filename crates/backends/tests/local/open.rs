@@ -117,6 +117,23 @@ pub async fn dropped_it_is_killed_and_its_place_is_free_again(local: Local) -> R
     Ok(())
 }
 
+pub async fn each_that_stays_has_a_slot_beyond_those_of_jobs_also_when_it_is_asked_for_before_there_is_any(
+    local: Local,
+) -> Result<(), Failed> {
+    let open = || local.open(spec(ECHO));
+    let (one, two, three) = tokio::try_join!(open(), open(), open())?;
+    let mut there = 0;
+    for _ in 0..200 {
+        there = crate::slots()?;
+        if there == crate::SANDBOXES as usize + 3 {
+            drop((one, two, three));
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(format!("there are {there} slots").into())
+}
+
 pub async fn out_of_memory_is_told(local: Local) -> Result<(), Failed> {
     let sandbox = local.open(spec("x=0123456789abcdef; while :; do x=$x$x; done")).await?;
     let end = sandbox.ended().await;
