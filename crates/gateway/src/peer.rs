@@ -65,10 +65,12 @@ impl AsyncRead for Connection {
             let mut came = None;
             let tried = stream.try_io(Interest::READABLE, || {
                 let room = buffer.initialize_unfilled();
-                let read = rustix::net::recv(stream, &mut *room, rustix::net::RecvFlags::DONTWAIT)?.0;
+                let len = room.len();
+                let read = stream.try_read(room)?;
                 came = Some(read);
-                // With less than there was room for it has been read empty: of what comes now the kernel tells anew.
-                if read > 0 && read < room.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                // With less than there was room for it has been read empty: of what comes now the kernel tells anew. (This is the way
+                // to say so, and forgets nothing that is told from here on.)
+                if read > 0 && read < len { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
             match (came, tried) {
                 (Some(read), _) => {
