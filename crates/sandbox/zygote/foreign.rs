@@ -195,6 +195,7 @@ unsafe extern "C" {
     pub fn PyErr_ExceptionMatches(exception: Object) -> c_int;
     pub fn PyErr_Occurred() -> Object;
     pub fn PyErr_Print();
+    pub fn PyErr_SetFromErrno(exception: Object) -> Object;
     pub fn PyErr_Restore(kind: Object, value: Object, trace: Object);
     pub fn PyObject_SetAttr(object: Object, name: Object, value: Object) -> c_int;
     pub fn PyObject_Malloc(len: usize) -> *mut c_void;
@@ -211,6 +212,7 @@ unsafe extern "C" {
     pub static mut _PyWeakref_CallableProxyType: c_void;
     pub static PyExc_KeyboardInterrupt: Object;
     pub static PyExc_SystemExit: Object;
+    pub static PyExc_OSError: Object;
 }
 
 pub const PY_FILE_INPUT: c_int = 257;

@@ -89,10 +89,11 @@ pub unsafe extern "C" fn __libc_start_main(
     start(main, argc, argv, init, fini, loader_fini, stack_end)
 }
 
-extern "C" fn main(argc: c_int, argv: *mut *mut c_char, _envp: *mut *mut c_char) -> c_int {
+extern "C" fn main(argc: c_int, argv: *mut *mut c_char, variables: *mut *mut c_char) -> c_int {
     // SAFETY: single-threaded, and nothing else uses the statics; the interpreter's functions are called with the interpreter
     // initialised and its lock held, which this thread has from then on.
     unsafe {
+        let ours = OURS.map(|name| find_variable(variables, name));
         unsetenv(c"LD_PRELOAD".as_ptr());
         unsetenv(c"LD_BIND_NOW".as_ptr());
         let read = pread(FILTER, addr_of_mut!(FILTER_PROGRAM).cast(), FILTER_BYTES, 0);
@@ -137,10 +138,32 @@ extern "C" fn main(argc: c_int, argv: *mut *mut c_char, _envp: *mut *mut c_char)
             PyErr_Print();
             return say(c"the shim is not the one for this library\n");
         };
+        // A program finds no trace of them in /proc/self/environ.
+        for variable in ours.into_iter().flatten() {
+            ptr::write_bytes(variable, 0, CStr::from_ptr(variable).count_bytes());
+        }
         text::make_huge();
         heap::make_compact();
         show_title([&b"greenroom: warm python"[..]].into_iter());
         serve(&held)
+    }
+}
+
+/// Variables that are the zygote's alone (src/zygote.rs).
+const OURS: [&[u8]; 3] = [b"LD_PRELOAD=", b"LD_BIND_NOW=", b"GREENROOM_WARM="];
+
+/// Where a variable of the environment stands, as the kernel put it there.
+/// SAFETY: the variables are those that `main` is called with.
+unsafe fn find_variable(variables: *mut *mut c_char, name: &[u8]) -> Option<*mut c_char> {
+    unsafe {
+        let mut at = variables;
+        while !(*at).is_null() {
+            if CStr::from_ptr(*at).to_bytes().starts_with(name) {
+                return Some(*at);
+            }
+            at = at.add(1);
+        }
+        None
     }
 }
 

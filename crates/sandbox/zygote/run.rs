@@ -45,7 +45,7 @@ pub unsafe fn run(job: Job, held: &Held) -> c_int {
                 let file = fdopen(fd, c"rb".as_ptr());
                 let path = path.as_ptr().cast();
                 if file.is_null() {
-                    null_mut()
+                    PyErr_SetFromErrno(PyExc_OSError)
                 } else {
                     PyRun_FileExFlags(file, path, PY_FILE_INPUT, held.main_names, held.main_names, 1, null_mut())
                 }
