@@ -125,12 +125,14 @@ fn step(argv: &[&str], directory: &Path, prints: bool) -> Step {
     Step { argv: argv.iter().map(|arg| (*arg).to_owned()).collect(), directory: directory.to_owned(), prints }
 }
 
-/// The same command in bubblewrap: all namespaces, the system read-only, the directory writable.
+/// The same command in bubblewrap: all namespaces, the system read-only (some of its libraries are links to what is chosen in /etc),
+/// the directory writable.
 fn in_bubblewrap(step: &Step) -> Step {
     let directory = step.directory.to_string_lossy();
     let mut argv: Vec<String> =
         "bwrap --unshare-all --die-with-parent --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib \
-                                 --symlink usr/lib64 /lib64 --proc /proc --dev /dev --tmpfs /tmp"
+                                 --symlink usr/lib64 /lib64 --ro-bind /etc/alternatives /etc/alternatives --proc /proc --dev /dev \
+                                 --tmpfs /tmp"
             .split_whitespace()
             .map(str::to_owned)
             .collect();
