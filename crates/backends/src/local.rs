@@ -27,7 +27,7 @@ pub use self::open::{OpenEnd, OpenHandle, OpenSandbox, OpenSpec, OpenUsage};
 pub(crate) use self::runner::nonblocking;
 use self::{
     kept::Kept,
-    runner::RunnerProcess,
+    runner::{RunnerProcess, Successor},
     slot::{Base, Lease},
     slots::Slots,
     stage::{Client, EVENT_QUEUE, StageEnd},
@@ -76,7 +76,7 @@ struct Inner {
     /// It has ended.
     stopped: CancellationToken,
     /// A runner that replaces the present one.
-    takeover: mpsc::Sender<RunnerProcess>,
+    takeover: mpsc::Sender<Successor>,
 }
 
 /// Why the backend could not start. The text says what is missing and what to do.
@@ -333,11 +333,13 @@ impl Local {
     /// # Errors
     /// [`StartError`] where a runner cannot work so; the old one goes on then.
     pub async fn reload(&self, config: SandboxConfig) -> Result<(), StartError> {
-        let (mut runner, _) = RunnerProcess::start(&config).await?;
-        runner.generation = self.inner.slots.next_generation();
-        self.inner.standbys.clear();
+        let (runner, _) = RunnerProcess::start(&config).await?;
         *self.inner.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        self.inner.takeover.send(runner).await.map_err(|_| StartError::Died)
+        let (took_over, done) = oneshot::channel();
+        self.inner.takeover.send(Successor { runner, took_over }).await.map_err(|_| StartError::Died)?;
+        done.await.map_err(|_| StartError::Died)?;
+        self.inner.standbys.clear();
+        Ok(())
     }
 
     /// Stops everything and waits for the runner to exit. Jobs still running end without an outcome.

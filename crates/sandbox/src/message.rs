@@ -352,7 +352,12 @@ fn receive_into<T: DeserializeOwned>(
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
-    let received = rustix::io::retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut control, flags));
+    let mut receive = || rustix::io::retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(bytes)], &mut control, flags));
+    let received = match receive() {
+        // The other end was closed with something unread in it. That is said once, before what it had sent (unix(7)).
+        Err(rustix::io::Errno::CONNRESET) => receive(),
+        received => received,
+    };
     let len = match received {
         Ok(message) => message.bytes,
         Err(rustix::io::Errno::CONNRESET) => 0,
@@ -374,3 +379,19 @@ fn receive_into<T: DeserializeOwned>(
 /// The body of the first packet to a runner, whose descriptor is the configuration (an empty packet would be
 /// an end of file).
 pub const CONFIG_FOLLOWS: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_before_the_end_is_heard_also_where_something_was_left_unread() {
+        let (ours, theirs) = packet_pair().unwrap();
+        send(&theirs, &Status::Failed(Step::ReadJob, 5), &[]).unwrap();
+        rustix::io::write(&ours, b"g").unwrap();
+        drop(theirs);
+        let (heard, _) = receive::<Status>(&ours).unwrap().unwrap();
+        assert!(matches!(heard, Status::Failed(Step::ReadJob, 5)), "{heard:?}");
+        assert!(receive::<Status>(&ours).unwrap().is_none());
+    }
+}

@@ -37,22 +37,40 @@ impl Ground {
 }
 
 /// Ends what the program has begun: whether that was all, and nothing would come of it that the interpreter ended as well.
+/// `memory_bytes` is what the program may use.
 /// SAFETY: as [`Ground::look`].
-pub unsafe fn was_all(held: &Held) -> bool {
+pub unsafe fn was_all(held: &Held, memory_bytes: u64) -> bool {
     unsafe {
-        let untouched = threads(held) == 0
-            && PySys_GetObject(c"stdout".as_ptr()) == held.streams[0]
-            && PySys_GetObject(c"stderr".as_ptr()) == held.streams[1];
-        // They write what they have when they die: nobody else may hold them then.
-        held.streams.into_iter().for_each(|stream| Py_DecRef(stream));
         // What a library has registered for the process' end may look for an interpreter that has come to its own.
-        untouched
+        threads(held) == 0
+            && has_its_streams(held)
             && held.end.loaded == loaded()
+            && has_room(memory_bytes)
             && !PyObject_CallFunctionObjArgs(held.run_exit_functions, null_mut::<c_void>()).is_null()
             && threads(held) == 0
             && !matters(held)
+            // The exit functions were the program's.
+            && has_its_streams(held)
             && held.streams.into_iter().all(|stream| flushed(held, stream))
     }
+}
+
+/// Whether standard output and error are what they were before the program. Nobody here keeps them alive: they write what they have
+/// when they die.
+/// SAFETY: as [`Ground::look`].
+unsafe fn has_its_streams(held: &Held) -> bool {
+    unsafe { PySys_GetObject(c"stdout".as_ptr()) == held.streams[0] && PySys_GetObject(c"stderr".as_ptr()) == held.streams[1] }
+}
+
+/// Whether a list of all objects, which is a tenth of what they are, has room beside them.
+fn has_room(memory_bytes: u64) -> bool {
+    /// Its fields, the largest resident set among them, KiB (getrusage(2)).
+    const FIELDS: usize = 18;
+    const LARGEST: usize = 4;
+    let mut usage = [0i64; FIELDS];
+    // SAFETY: writes one `struct rusage` into a place for one.
+    let known = unsafe { getrusage(0, usage.as_mut_ptr()) } == 0;
+    known && (usage[LARGEST] as u64).saturating_mul(1024) < memory_bytes / 2
 }
 
 /// SAFETY: as [`Ground::look`]; the stream is alive.
@@ -89,13 +107,18 @@ unsafe fn matters(held: &Held) -> bool {
                 || kind == addr_of_mut!(_PyWeakref_ProxyType)
                 || kind == addr_of_mut!(_PyWeakref_CallableProxyType)
         };
-        let matters = if held.end.can_look && !(0..PyList_Size(objects)).any(may_matter) {
-            false
-        } else {
-            // Only now is it worth a closer look.
-            let matters = PyObject_CallFunctionObjArgs(held.matters, objects, null_mut::<c_void>());
-            matters.is_null() || PyObject_IsTrue(matters) != 0
-        };
+        // The names of the program are as young as all that it has made, until it has the collector forget about them.
+        let (mut is_whole, mut may) = (false, !held.end.can_look);
+        for at in 0..PyList_Size(objects) {
+            is_whole |= PyList_GetItem(objects, at) == held.main_names;
+            may = may || may_matter(at);
+        }
+        let matters = !is_whole
+            || may && {
+                // Only now is it worth a closer look.
+                let matters = PyObject_CallFunctionObjArgs(held.matters, objects, null_mut::<c_void>());
+                matters.is_null() || PyObject_IsTrue(matters) != 0
+            };
         // They are to die when they would.
         Py_DecRef(objects);
         matters

@@ -139,6 +139,7 @@ unsafe extern "C" {
     pub fn signal(number: c_int, action: usize) -> usize;
     pub fn kill(pid: c_int, number: c_int) -> c_int;
     pub fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int;
+    pub fn getrusage(who: c_int, usage: *mut i64) -> c_int;
     pub fn getrlimit(resource: c_int, limit: *mut Rlimit) -> c_int;
     pub fn setrlimit(resource: c_int, limit: *const Rlimit) -> c_int;
     pub fn unsetenv(name: *const c_char) -> c_int;

@@ -29,7 +29,7 @@ pub struct Held {
     pub arguments: Object,
     pub original_arguments: Object,
     pub path: Object,
-    /// `sys.stdout` and `sys.stderr`, as they are before a program.
+    /// `sys.stdout` and `sys.stderr`, as they are before a program; borrowed.
     pub streams: [Object; 2],
     /// The names of `__main__`, a script's own among them, and its loader; and which it had before.
     pub main_names: Object,
@@ -58,7 +58,7 @@ impl Held {
             let early = of_shim(c"_early")?;
             let streams = [of_sys(c"stdout")?, of_sys(c"stderr")?];
             let (arguments, original_arguments, path) = (of_sys(c"argv")?, of_sys(c"orig_argv")?, of_sys(c"path")?);
-            streams.into_iter().chain([arguments, original_arguments, path]).for_each(|object| Py_IncRef(object));
+            [arguments, original_arguments, path].into_iter().for_each(|object| Py_IncRef(object));
             let main_names = some(PyModule_GetDict(some(PyImport_AddModule(c"__main__".as_ptr()))?))?;
             let (file_name, cached_name, loader_name) = (name(c"__file__")?, name(c"__cached__")?, name(c"__loader__")?);
             let (nothing, loader) = (name(c"")?, of_shim(c"_loader")?);

@@ -21,6 +21,7 @@ pub struct Job {
     len: usize,
     arguments: Fields,
     variables: Fields,
+    files: Fields,
     pub limits: Limits,
     /// Whether the program keeps the stream, as descriptor 3.
     pub channel: bool,
@@ -145,8 +146,10 @@ impl Job {
             // CPU time is the cgroup's business.
             reader.number()?;
             let channel = reader.number()? != 0;
-            let mut job = Job { head, len, arguments, variables, limits, channel, refusal: None };
-            for _ in 0..reader.number()? {
+            let count = usize::try_from(reader.number()?).ok()?;
+            let files = Fields { at: reader.at, count };
+            let mut job = Job { head, len, arguments, variables, files, limits, channel, refusal: None };
+            for _ in 0..count {
                 let (path, bytes, executable) = (reader.text()?, reader.number()?, reader.number()? != 0);
                 job.write(fd, path, bytes, if executable { 0o755 } else { 0o644 });
             }
@@ -207,6 +210,20 @@ impl Job {
     /// Name and value of each variable of the environment, in turn.
     pub fn variables(&self) -> Texts {
         Texts { reader: self.reader(self.variables), left: 2 * self.variables.count }
+    }
+
+    /// Whether this is so of any part of any path of its files.
+    /// SAFETY: nobody writes to the head meanwhile.
+    pub unsafe fn has_path(&self, is_so: impl Fn(&[u8]) -> bool) -> bool {
+        let mut reader = self.reader(self.files);
+        for _ in 0..self.files.count {
+            let (path, _len, _executable) = (reader.text(), reader.number(), reader.number());
+            let Some(path) = path else { return true };
+            if unsafe { path.bytes() }.split(|byte| *byte == b'/').any(&is_so) {
+                return true;
+            }
+        }
+        false
     }
 
     fn reader(&self, fields: Fields) -> Reader {

@@ -39,6 +39,7 @@ pub unsafe fn run(job: Job, held: &Held) -> c_int {
         show_title(job.arguments().map(|text| text.bytes()));
         let mut path = [0; PATH_BYTES];
         let begun = begin(&job, held, &mut path);
+        let memory_bytes = job.limits.memory_bytes;
         job.forget();
         let result = match begun {
             Begun::Script(fd) => {
@@ -70,12 +71,12 @@ pub unsafe fn run(job: Job, held: &Held) -> c_int {
                 }
                 PyErr_Clear();
             } else {
-                interrupted = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) != 0;
+                interrupted = PyErr_Occurred() == PyExc_KeyboardInterrupt;
                 PyErr_Print();
                 code = 1;
             }
         }
-        if end::was_all(held) {
+        if end::was_all(held, memory_bytes) {
             if !interrupted {
                 end_now(held, code);
             }
@@ -264,7 +265,7 @@ unsafe fn is_source(job: &Job, held: &Held, file: c_int, path: &[u8]) -> bool {
     }
 }
 
-/// Whether something beside the script has the name of a module that is imported already.
+/// Whether something beside the script, or a file of the job, has the name of a module that is imported already.
 /// SAFETY: the job's spare room is not used for anything else now.
 unsafe fn hides(job: &Job, held: &Held, place: &Place) -> bool {
     /// `struct linux_dirent64` (getdents64(2)).
@@ -272,6 +273,10 @@ unsafe fn hides(job: &Job, held: &Held, place: &Place) -> bool {
     const NAME_AT: usize = 19;
     unsafe {
         let (room, len) = job.spare();
+        // Anywhere: a program may add to `sys.path`.
+        if job.has_path(|part| is_early(held, part)) {
+            return true;
+        }
         let directory = open(place.bytes.as_ptr().cast(), O_DIRECTORY | O_CLOEXEC);
         if directory < 0 {
             return true;

@@ -58,8 +58,26 @@ impl RunnerProcess {
     }
 }
 
+/// A runner that is to take over.
+pub(super) struct Successor {
+    pub(super) runner: RunnerProcess,
+    /// Told when it has.
+    pub(super) took_over: oneshot::Sender<()>,
+}
+
+impl Successor {
+    /// Its number is the latest from here on: whoever took one before it, and after it was started, has taken over before it.
+    fn take_over(self, inner: &Inner) -> RunnerProcess {
+        let Self { mut runner, took_over } = self;
+        runner.generation = inner.slots.next_generation();
+        // Whoever asked for it may have gone away.
+        let _nobody_waits = took_over.send(());
+        runner
+    }
+}
+
 /// Takes in the runner's slots until it ends; then starts another, until the server shuts down.
-pub(super) async fn supervise(inner: Arc<Inner>, mut runner: RunnerProcess, mut successors: mpsc::Receiver<RunnerProcess>) {
+pub(super) async fn supervise(inner: Arc<Inner>, mut runner: RunnerProcess, mut successors: mpsc::Receiver<Successor>) {
     loop {
         tokio::select! {
             message = runner.next() => match message {
@@ -74,7 +92,7 @@ pub(super) async fn supervise(inner: Arc<Inner>, mut runner: RunnerProcess, mut 
                 Err(error) => tracing::error!(%error, "the runner cannot be understood"),
             },
             Some(successor) = successors.recv() => {
-                runner = successor;
+                runner = successor.take_over(&inner);
                 continue;
             }
             () = inner.shutdown.cancelled() => {
@@ -98,6 +116,7 @@ pub(super) async fn supervise(inner: Arc<Inner>, mut runner: RunnerProcess, mut 
         runner = loop {
             tokio::select! {
                 () = tokio::time::sleep(RESTART_DELAY) => {}
+                Some(successor) = successors.recv() => break successor.take_over(&inner),
                 () = inner.shutdown.cancelled() => {
                     inner.stopped.cancel();
                     return;

@@ -122,8 +122,12 @@ impl Slot {
             let program = (program.as_fd(), c"greenroom-init");
             sys::spawn(self.stack, program, birth.status.as_fd(), flags, cgroup)
         });
-        if let (Some(_), Some(home)) = (base, &shared.mount_namespace) {
-            take(Step::EnterBase, || move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Mount)))?;
+        if let (Some(_), Some(home)) = (base, &shared.mount_namespace)
+            && let Err(failure) = take(Step::EnterBase, || move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Mount)))
+        {
+            // Never another sandbox from here, with a client's files in it. Init ends with us, and the runner starts another slot.
+            eprintln!("greenroom runner: slot {} cannot come back from a sandbox and ends: {failure}", self.index);
+            sys::exit_now(1)
         }
         let (pid, pidfd) = spawned?;
         Ok(Init { pid: to_pid(pid)?, pidfd })
@@ -140,7 +144,7 @@ impl Slot {
         ends: WorkerEnds,
     ) -> Result<Vec<OwnedFd>, Failure> {
         let failed = |source| Failure { step: Step::Ready, source };
-        let mounted = await_status(status, init, None, |message| matches!(message, Status::Mounted))?.1;
+        let mounted = await_status(status, init, Step::Ready, None, |message| matches!(message, Status::Mounted))?.1;
         let Ok([directory, mount_namespace, tmp, shm]) = <[OwnedFd; 4]>::try_from(mounted) else {
             return Err(failed(io::ErrorKind::UnexpectedEof.into()));
         };
@@ -150,7 +154,7 @@ impl Slot {
                 let (pid, worker) = self.fork_from_zygote(zygote, init, status, &birth, &ends, rules.as_ref())?;
                 // Init waits for it, its child, and closes behind it what it wrote its score through.
                 rustix::io::write(status, &pid.to_le_bytes()).map_err(|error| failed(error.into()))?;
-                await_status(status, init, None, |message| matches!(message, Status::Ready))?;
+                await_status(status, init, Step::Ready, None, |message| matches!(message, Status::Ready))?;
                 worker
             }
             None => {
@@ -192,7 +196,7 @@ impl Slot {
         };
         let line = self.shared.zygotes.get(zygote as usize).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         take(Step::Fork, || line.ask(&request))?;
-        let born = await_status(status, init, Some(zygote::FORK_TIMEOUT), |message| matches!(message, Status::Born(_)));
+        let born = await_status(status, init, Step::Fork, Some(zygote::FORK_TIMEOUT), |message| matches!(message, Status::Born(_)));
         if born.as_ref().is_err_and(|failure| failure.errno() == libc::ETIMEDOUT) {
             line.complain();
         }
@@ -210,15 +214,16 @@ fn to_pid(pid: i32) -> Result<Pid, Failure> {
     Pid::from_raw(pid).ok_or_else(|| Failure { step: Step::CloneInit, source: rustix::io::Errno::SRCH.into() })
 }
 
-/// Waits for one message, and takes any failure for the answer, or init's end: the socket's other end is open in more places than
-/// one, and does not tell of it.
+/// Waits for one message, and takes any failure for the answer, or init's end, which is then this step's: the socket's other end is
+/// open in more places than one, and does not tell of it.
 fn await_status(
     status: &OwnedFd,
     init: &Init,
+    step: Step,
     timeout: Option<Duration>,
     wanted: impl Fn(&Status) -> bool,
 ) -> Result<(Status, Vec<OwnedFd>), Failure> {
-    let failed = |source| Failure { step: Step::Fork, source };
+    let failed = |source| Failure { step, source };
     let timeout = timeout.map(Timespec::try_from).transpose().map_err(|error| failed(io::Error::other(error)))?;
     // In this order: an init that is seen to have ended has said before what it had to say.
     let mut fds = [PollFd::new(&init.pidfd, PollFlags::IN), PollFd::new(status, PollFlags::IN)];
