@@ -70,6 +70,7 @@ impl Successor {
     fn take_over(self, inner: &Inner) -> RunnerProcess {
         let Self { mut runner, took_over } = self;
         runner.generation = inner.slots.next_generation();
+        inner.slots.runner_back();
         // Whoever asked for it may have gone away.
         let _nobody_waits = took_over.send(());
         runner

@@ -98,6 +98,7 @@ fn main() -> ExitCode {
         a_limit_may_be_as_large_as_a_number_can_be,
         more_signals_than_a_busy_slot_takes_at_once_end_neither_the_job_nor_the_slot,
         after_the_runner_is_killed_the_next_job_works,
+        a_reload_while_a_killed_runner_is_replaced_serves_the_next_job,
         a_reload_lets_running_jobs_finish,
         a_program_that_stays_talks_over_descriptor_3,
         it_starts_among_its_files_and_has_nothing_else,
@@ -472,6 +473,17 @@ async fn after_the_runner_is_killed_the_next_job_works(local: Local) -> Result<(
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Err("the runner does not come back".into())
+}
+
+async fn a_reload_while_a_killed_runner_is_replaced_serves_the_next_job(local: Local) -> Result<(), Failed> {
+    let pid = rustix::process::Pid::from_raw(runner_pid().ok_or("no runner found")?).ok_or("no pid")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+    local.reload(config(Profile::Full)).await?;
+    // Whoever comes second is to have the last word.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let served = tokio::time::timeout(Duration::from_secs(20), local.run(job(vec![sh("echo served")]))).await;
+    assert_eq!(text(&only(&served.map_err(|_| "nobody serves it")??).output.stdout), "served\n");
+    Ok(())
 }
 
 async fn a_reload_lets_running_jobs_finish(local: Local) -> Result<(), Failed> {
