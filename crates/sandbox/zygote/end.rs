@@ -136,6 +136,7 @@ pub unsafe fn end_now(held: &Held, code: c_int) {
 
 /// How many objects have been loaded into this process.
 fn loaded() -> u64 {
+    /// SAFETY: `data` is the number below.
     unsafe extern "C" fn look(info: *const LoadedObject, _size: usize, data: *mut c_void) -> c_int {
         // SAFETY: as `dl_iterate_phdr` calls it.
         unsafe { data.cast::<u64>().write((*info).loaded) };

@@ -419,13 +419,15 @@ unsafe fn read_one(fd: c_int, byte: &mut u8) -> isize {
 unsafe fn tell_start(status: c_int) {
     const CLOCK_MONOTONIC: c_int = 1;
     let mut now = Timespec { sec: 0, nsec: 0 };
+    // SAFETY: writes one timespec into a place for one.
     unsafe { clock_gettime(CLOCK_MONOTONIC, &mut now) };
     let mut message = [3u8; 12];
     let len = 1 + varint(now.sec as u64 * 1_000_000 + now.nsec as u64 / 1000, &mut message[1..]);
+    // SAFETY: bytes of this frame.
     unsafe { send(status, message.as_ptr().cast(), len, MSG_NOSIGNAL) };
 }
 
-/// As `set_limits` in src/worker.rs. SAFETY: limits are plain numbers in this frame.
+/// As `set_limits` in init/worker.rs. SAFETY: limits are plain numbers in this frame.
 unsafe fn limit(of_job: &Limits) {
     const STACK_BYTES: u64 = 256 << 20;
     // setrlimit(2): FSIZE 1, STACK 3, CORE 4, NPROC 6, NOFILE 7, MEMLOCK 8, SIGPENDING 11, MSGQUEUE 12, NICE 13, RTPRIO 14.
@@ -442,6 +444,7 @@ unsafe fn limit(of_job: &Limits) {
         (3, of_job.memory_bytes.min(STACK_BYTES)),
     ];
     for (resource, value) in limits {
+        // SAFETY: reads and writes limits of this frame.
         unsafe {
             let mut ours = Rlimit { current: 0, maximum: 0 };
             getrlimit(resource, &mut ours);

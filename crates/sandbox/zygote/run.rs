@@ -311,7 +311,7 @@ unsafe fn is_early(held: &Held, name: &[u8]) -> bool {
     if stem == 0 || !(kind.is_empty() || [&b"py"[..], b"pyc", b"so"].iter().any(|end| kind.ends_with(end))) {
         return false;
     }
-    // Each name stands between two ends of lines.
+    // Each name stands between two ends of lines. SAFETY: the shim's names keep the bytes alive, and nobody writes to them.
     let names = unsafe { slice::from_raw_parts(held.early.cast::<u8>(), held.early_len) };
     names.split(|byte| *byte == b'\n').any(|early| *early == name[..stem])
 }

@@ -87,6 +87,7 @@ unsafe fn tell_born(status: c_int, pidfd: c_int) -> bool {
         padding: c_int,
     }
     let mut message = [5u8; 6];
+    // SAFETY: touches nothing.
     let len = 1 + varint(unsafe { getpid() } as u64, &mut message[1..]);
     let mut iov = IoVec { base: message.as_mut_ptr().cast(), len };
     let header = CmsgHdr { len: size_of::<CmsgHdr>() + size_of::<c_int>(), level: SOL_SOCKET, kind: SCM_RIGHTS };
@@ -100,5 +101,6 @@ unsafe fn tell_born(status: c_int, pidfd: c_int) -> bool {
         control_len: size_of::<Control>(),
         flags: 0,
     };
+    // SAFETY: what the message points to is of this frame.
     unsafe { sendmsg(status, &message, MSG_NOSIGNAL) == len as isize }
 }

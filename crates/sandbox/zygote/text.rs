@@ -87,6 +87,7 @@ unsafe fn huge_room() -> Option<*mut c_void> {
     // madvise(2); collapsing is there since Linux 6.1, and says whether there is a huge page now.
     const HUGEPAGE: c_int = 14;
     const COLLAPSE: c_int = 25;
+    // SAFETY: all of it is this new mapping's own memory.
     unsafe {
         let room = mmap(null_mut(), 2 * HUGE, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0);
         if room as isize == -1 {
