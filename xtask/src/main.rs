@@ -12,7 +12,7 @@ use std::{os::unix::process::CommandExt, path::Path, process::ExitCode};
 
 use anyhow::{Result, bail};
 
-use crate::step::{cargo, release, root, run};
+use crate::step::{cargo, release, root, run, run_tests};
 
 const USAGE: &str = "\
 cargo xtask up [--listen ADDR:PORT] [--data-dir DIR] [--no-serve]
@@ -105,8 +105,8 @@ fn test() -> Result<()> {
         // Here a test that cannot make a namespace fails instead of skipping.
         tests.env("GREENROOM_MUST_WORK", "1");
     }
-    // Last, so that the output ends with the tests' own summary.
-    let tested = run("running all tests", tests);
+    // Last, so that the output ends with what failed.
+    let tested = run_tests("running all tests", tests);
     base.and(installed).and(tested)
 }
 
