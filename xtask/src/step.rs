@@ -100,7 +100,8 @@ mod tests {
         assert!(target(&["running 1 test", "test a ... ok", "test result: ok. 1 passed"]).passed);
         assert!(!target(&["running 1 test"]).passed, "it ended before its summary");
         assert!(!target(&["test result: ok. 1 passed", "after the last test: 1 left", "error: test failed, to rerun"]).passed);
-        let failed = target(&["running 2 tests", "test a ... ok", "test b ... FAILED", "", "b: why", "test result: FAILED. 1 passed"]);
+        let failed =
+            target(&["running 2 tests", "test a ... ok", "test b ... FAILED", "", "b: why", "test result: FAILED. 1 passed"]);
         assert!(!failed.passed);
         assert_eq!(failed.said, ["running 2 tests", "test b ... FAILED", "b: why", "test result: FAILED. 1 passed"]);
     }

@@ -28,6 +28,8 @@ const AT_ONCE: usize = 3;
 /// What the log says where a helper of ours has died.
 const DEATHS: [&str; 4] = ["the runner ended", "a slot is lost", "an execution failed", "cannot be prepared ahead"];
 
+/// The log says so within this.
+const SAID_WITHIN: Duration = Duration::from_secs(5);
 /// What the server says where the runner died before there was a sandbox.
 const NO_START: &str = "the runner process ended before it was ready";
 /// A step that is taken only when a start has failed by itself.
@@ -119,25 +121,17 @@ fn crash_at(step: &str) -> Result<Crash> {
     let footprint = Footprint::of(pid);
     let client = client(server.host(), program("c", "#include <stdio.h>\nint main(void) { puts(\"hello\"); }"));
     let answered = within(ANSWERED_WITHIN, || if client.is_finished() { Ok(()) } else { bail!("a client hangs") });
-    let answer = client.is_finished().then(|| client.join());
+    let answer = client.is_finished().then(|| client.join().map_err(|_| anyhow!("the client panicked"))).transpose()?;
+    let answer = answer.and_then(Result::ok);
+    let fault = answer.as_ref().is_some_and(is_our_fault);
     // Some steps come after the answer.
-    let died = within(Duration::from_millis(300), || {
-        let log = server.log();
-        if DEATHS.iter().any(|death| log.contains(death)) { Ok(()) } else { bail!("nothing has died") }
-    });
+    let died = fault || within(SAID_WITHIN, || has_died(&server.log())).is_ok();
     let below = descendants(pid);
     let stopped = server.stop();
     answered?;
     stopped?;
-    let mut crash = if died.is_ok() { Crash::Seen } else { Crash::NotSeen };
-    if let Some(answer) = answer
-        && let Ok(answer) = answer.map_err(|_| anyhow!("the client panicked"))?
-    {
-        let fault = is_our_fault(&answer);
+    if let Some(answer) = answer {
         ensure!(fault || answer.text().contains("hello"), "a crash of ours became a verdict: {}", answer.text());
-        if fault {
-            crash = Crash::Seen;
-        }
     }
     if let Ok(footprint) = footprint {
         footprint.is_gone()?;
@@ -146,7 +140,11 @@ fn crash_at(step: &str) -> Result<Crash> {
         let left: Vec<_> = below.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect();
         if left.is_empty() { Ok(()) } else { bail!("processes are left: {left:?}") }
     })?;
-    Ok(crash)
+    Ok(if died { Crash::Seen } else { Crash::NotSeen })
+}
+
+fn has_died(log: &str) -> Result<()> {
+    if DEATHS.iter().any(|death| log.contains(death)) { Ok(()) } else { bail!("nothing has died") }
 }
 
 /// A system from which no template can be made: one of the files that every template copies is too large (and has holes).
