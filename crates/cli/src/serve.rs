@@ -62,7 +62,7 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let languages = catalogue.installed().len();
     let ahead = settings.precompiled().map(|directory| Ahead::start(catalogue.clone(), directory)).transpose()?;
     let store = store.await??;
-    let pruning = tokio::spawn(store.clone().keep_pruned(settings.usage));
+    let pruning = tokio::spawn(store.clone().keep_pruned(settings.kept));
     let pools = sessions::pools(&settings, &catalogue, local.clone(), store).await?;
     // After the store: the keys are in it.
     let guard = identity::guard(&settings, address)?;

@@ -14,7 +14,7 @@ use std::{
 
 use greenroom_core::{DiskLimits, Limits, Profile, RelativePath};
 use greenroom_gateway::GatewayConfig;
-use greenroom_pool::UsageKept;
+use greenroom_pool::{Kept, OperationsKept, UsageKept};
 use greenroom_runtimes::{Catalogue, DiscoverOptions, Elevation, Runtime};
 use greenroom_sandbox::{Network, SandboxConfig, SharedDirectory, SupportFile, ZygoteConfig};
 
@@ -94,8 +94,8 @@ pub struct Settings {
     pub gateway: GatewayConfig,
     /// The pools that the configuration names.
     pub pools: BTreeMap<String, PoolSettings>,
-    /// How much of the sessions' usage is kept.
-    pub usage: UsageKept,
+    /// How much is kept of what is over.
+    pub kept: Kept,
     /// Log filter directives.
     pub log_level: String,
     /// Log format.
@@ -319,9 +319,15 @@ impl Settings {
             standbys: raw.standby.ready.or_else(|| cores.min(4)),
             gateway,
             pools: raw.pools,
-            usage: UsageKept {
-                age: Duration::from_secs(u64::from(positive("usage.keep_days", raw.usage.keep_days)?) * 86_400),
-                rows: positive("usage.keep_rows", raw.usage.keep_rows)?,
+            kept: Kept {
+                usage: UsageKept {
+                    age: Duration::from_secs(u64::from(positive("usage.keep_days", raw.usage.keep_days)?) * 86_400),
+                    rows: positive("usage.keep_rows", raw.usage.keep_rows)?,
+                },
+                operations: OperationsKept {
+                    age: Duration::from_secs(u64::from(positive("results.keep_hours", raw.results.keep_hours)?) * 3600),
+                    bytes: raw.results.keep_bytes,
+                },
             },
             log_level: raw.log.level,
             log_format,

@@ -85,13 +85,18 @@ impl Server {
 
     /// With a key, unless it is empty.
     fn http_as(&self, key: &str, method: &str, target: &str, body: &Value) -> (u16, Value) {
+        let header = if key.is_empty() { String::new() } else { format!("x-api-key: {key}\r\n") };
+        self.http_with(&header, method, target, body)
+    }
+
+    /// With these header lines.
+    fn http_with(&self, headers: &str, method: &str, target: &str, body: &Value) -> (u16, Value) {
         let mut connection = TcpStream::connect(&self.address).unwrap();
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let length = body.len();
-        let key = if key.is_empty() { String::new() } else { format!("x-api-key: {key}\r\n") };
         write!(
             connection,
-            "{method} {target} HTTP/1.1\r\nHost: greenroom\r\nConnection: close\r\n{key}Content-Length: {length}\r\n\r\n{body}"
+            "{method} {target} HTTP/1.1\r\nHost: greenroom\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
         )
         .unwrap();
         let mut answer = String::new();
@@ -235,6 +240,64 @@ fn an_execution_that_a_killed_server_had_begun_is_canceled_and_one_that_never_wa
         let (status, unknown) = second.http("GET", &at(id, identifier), &Value::Null);
         assert_eq!((status, &unknown["error"]["code"]), (404, &json!("ExecutionNotFound")), "{unknown}");
     }
+    second.end(Signal::TERM);
+}
+
+#[test]
+fn what_came_of_an_execution_is_told_after_kill_9_and_its_id_runs_nothing_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(first) = Server::start(directory.path()) else { return };
+    let at = |rest: &str| {
+        format!("/subscriptions/s/resourceGroups/g/sessionPools/default{rest}?api-version=2025-02-02-preview&identifier=abcd")
+    };
+    let post = |server: &Server, id: &str, body: &Value| {
+        server.http_with(&format!("operation-id: {id}\r\n"), "POST", &at("/executions"), body)
+    };
+    let get = |server: &Server, id: &str| server.http("GET", &at(&format!("/executions/{id}")), &Value::Null);
+    let beside = json!({"executionType": "Asynchronous", "code": "print('done', flush=True)\n6 * 7"});
+    let waited = json!({"code": "print('out')\n1/0"});
+    let asleep = json!({"executionType": "Asynchronous", "code": "import time; time.sleep(60)"});
+    let (status, begun) = post(&first, "op-beside", &beside);
+    if status == 500 || status == 503 {
+        // Without Python there is no session that could run it.
+        assert_ne!(std::env::var("GREENROOM_MUST_WORK").as_deref(), Ok("1"), "{begun}");
+        eprintln!("skipped: {begun}");
+        return;
+    }
+    let start = Instant::now();
+    let done = loop {
+        let (status, shown) = get(&first, "op-beside");
+        if shown["status"] != "Running" {
+            assert_eq!((status, &shown["status"]), (200, &json!("Succeeded")), "{shown}");
+            break shown;
+        }
+        assert!(start.elapsed() < PATIENCE, "{shown}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!((&done["result"]["stdout"], &done["result"]["executionResult"]), (&json!("done\n"), &json!(42)));
+    let (status, failed) = post(&first, "op-waited", &waited);
+    assert_eq!((status, &failed["status"]), (200, &json!("Failed")), "{failed}");
+    let (_, brief) = first.http("POST", &at("/executions"), &json!({"code": "1"}));
+    assert_eq!(post(&first, "op-asleep", &asleep).1["status"], "Running");
+    first.end(Signal::KILL);
+
+    let Some(second) = Server::start(directory.path()) else { panic!("a second server does not start") };
+    let unknown = get(&second, brief["id"].as_str().unwrap());
+    assert_eq!((unknown.0, &unknown.1["error"]["code"]), (404, &json!("ExecutionNotFound")), "it wrote nothing");
+    assert_eq!(get(&second, "op-beside"), (200, done.clone()));
+    assert_eq!(post(&second, "op-beside", &beside), (200, done.clone()));
+    assert_eq!(post(&second, "op-waited", &waited), (200, failed));
+    let (status, lost) = post(&second, "op-asleep", &asleep);
+    assert_eq!((status, &lost["status"], &lost["error"]["code"]), (200, &json!("Canceled"), &json!("SessionEnded")), "{lost}");
+    for other in [
+        json!({"executionType": "Asynchronous", "code": "print('done', flush=True)\n6 * 8"}),
+        json!({"executionType": "Synchronous", "code": "print('done', flush=True)\n6 * 7"}),
+    ] {
+        let (status, refused) = post(&second, "op-beside", &other);
+        assert_eq!((status, &refused["error"]["code"]), (400, &json!("SessionRequestValidationFailed")), "{refused}");
+    }
+    assert_eq!(second.json(&["sessions", "-n", "default"]), json!([]), "nothing ran");
+    assert_eq!(get(&second, "op-beside"), (200, done), "and the first is as it was");
     second.end(Signal::TERM);
 }
 

@@ -7,6 +7,7 @@
 //! Tasks: one per asynchronous execution (`execute.rs`); it holds its session until the end and leaves its result in
 //! `operations.rs`. A drain waits for them.
 
+mod entry;
 mod execute;
 mod files;
 mod mcp;

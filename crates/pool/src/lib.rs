@@ -5,7 +5,7 @@
 //! | `spec` | what an operator asks of a pool, with its allowed ranges |
 //! | `decide` | the decisions of one pool: no I/O, no clock, no locks |
 //! | `pools` | the tasks that carry the decisions out, over any [`Backend`] |
-//! | `store` | what outlives the process: pools, keys, usage (SQLite, one writer thread) |
+//! | `store` | what outlives the process: pools, keys, usage, executions (SQLite, one writer thread) |
 //!
 //! Tasks and their channels: each pool has one **owner** task, which alone changes the pool's state. It reads one channel of
 //! messages: calls that want a session, leases that were dropped, and what the owner's own helper tasks report. A **maker** task per
@@ -29,4 +29,7 @@ pub use end::{EndReason, Ended};
 pub use identifier::{Digest, Identifier, IdentifierError};
 pub use pools::{Lease, PoolError, Pools, Refused, SessionState, SessionView};
 pub use spec::{Lifecycle, LifecycleKind, LifecyclePatch, Network, PoolKind, PoolPatch, PoolSpec, Rules, SessionLimits, SpecError};
-pub use store::{FILE, KeyRecord, Store, StoreError, UsageEnd, UsageFilter, UsageId, UsageKept, UsageRow, UsageStart, UsageSum};
+pub use store::{
+    FILE, Kept, KeyRecord, OperationClaim, OperationKey, OperationRecord, OperationState, OperationsKept, RequestDigest, Store,
+    StoreError, UsageEnd, UsageFilter, UsageId, UsageKept, UsageRow, UsageStart, UsageSum,
+};

@@ -1,10 +1,10 @@
-//! What outlives the process: pools, keys, usage and documents, in one SQLite file of the data directory.
+//! What outlives the process: pools, keys, usage, executions that can be asked for, and documents, in one SQLite file of the data directory.
 //!
 //! One thread has the connection; whoever wants something sends it a closure and waits for the answer. Usage is sent and not
 //! waited for: no call is slower because its session is accounted for.
 //!
-//! The file is in WAL mode. After `kill -9` everything is there that was answered; after a power failure pools, keys and
-//! documents are, and the usage of the last moments may not be.
+//! The file is in WAL mode. After `kill -9` everything is there that was answered; after a power failure pools, keys,
+//! executions and documents are, and the usage of the last moments may not be.
 
 mod documents;
 mod error;
@@ -30,7 +30,8 @@ use std::{
 pub use error::StoreError;
 pub use keys::KeyRecord;
 use lock::Lock;
-pub use prune::UsageKept;
+pub use operations::{OperationClaim, OperationKey, OperationRecord, OperationState, RequestDigest};
+pub use prune::{Kept, OperationsKept, UsageKept};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 pub use usage::{UsageEnd, UsageFilter, UsageId, UsageRow, UsageStart, UsageSum};
@@ -46,6 +47,8 @@ type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Store {
     writer: Arc<Writer>,
     last_usage: Arc<AtomicI64>,
+    last_operation: Arc<AtomicI64>,
+    outcomes: Arc<prune::Growth>,
     path: Option<Arc<PathBuf>>,
 }
 
@@ -107,8 +110,10 @@ impl Store {
         let named = path.clone().unwrap_or_else(|| PathBuf::from(":memory:"));
         if lock.is_some() {
             usage::end_those_left(&mut connection, unix_ms()).map_err(|error| StoreError::of_file(&named, error))?;
+            operations::end_those_left(&connection).map_err(|error| StoreError::of_file(&named, error))?;
         }
         let last_usage = usage::last_id(&connection).map_err(|error| StoreError::of_file(&named, error))?;
+        let last_operation = operations::last_number(&connection).map_err(|error| StoreError::of_file(&named, error))?;
         let (work, queue) = mpsc::channel::<Work>();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -125,6 +130,8 @@ impl Store {
         Ok(Self {
             writer: Arc::new(Writer { work: Some(work), thread: Some(thread) }),
             last_usage: Arc::new(AtomicI64::new(last_usage)),
+            last_operation: Arc::new(AtomicI64::new(last_operation)),
+            outcomes: Arc::default(),
             path: path.map(Arc::new),
         })
     }
@@ -175,6 +182,10 @@ impl Store {
 
     fn next_usage(&self) -> UsageId {
         UsageId(self.last_usage.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn next_operation(&self) -> i64 {
+        self.last_operation.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 

@@ -52,8 +52,16 @@ pub struct Raw {
     #[serde(default)]
     pub pools: BTreeMap<String, PoolSettings>,
     pub usage: RawUsage,
+    pub results: RawResults,
     pub warm: RawWarm,
     pub log: RawLog,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawResults {
+    pub keep_hours: u32,
+    pub keep_bytes: u64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -11,22 +11,21 @@ use axum::{
     response::Response,
 };
 use greenroom_backends::{CodeExecution, SessionError, ShellCommand, ShellCommandKind};
-use greenroom_pool::{EndReason, Identifier, PoolKind};
+use greenroom_pool::{Identifier, PoolKind, RequestDigest};
 use greenroom_wire::azure::{
-    self, AzureError, ExecuteRequest, Execution, ExecutionStatus, ExecutionType, MAX_TIMEOUT_S, Output, PoolType, Program, Shape,
-    ShellExecution, ShellStatus,
+    self, AzureError, ErrorDetail, ExecuteRequest, Execution, ExecutionStatus, ExecutionType, MAX_TIMEOUT_S, Output, PoolType,
+    Program, Shape, ShellExecution, ShellStatus,
 };
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::{
-    Asked, json,
-    operations::{Key, NotBegun},
-    outcome,
+    Asked,
+    entry::{self, Begun, Entry, Keep},
+    json, outcome,
     refused::Refused,
     tell_end,
     turn::{self, Over, Turn},
-    unix_ms,
 };
 use crate::{body, execute::since};
 
@@ -48,10 +47,13 @@ pub(super) async fn execute(asked: Asked, shape: Shape, body: Body) -> Result<Re
     let seconds = request.timeout_s.unwrap_or(MAX_TIMEOUT_S).min(MAX_TIMEOUT_S);
     let timeout_ms = Some((u64::from(seconds) * 1000).min(asked.pool.limits.execution_wall_ms));
     let output_chars = request.output_chars;
+    let id = operation_id(&asked)?;
+    let digest = id.is_some().then(|| entry::digest(&request));
     let (command, stdin) = match request.program {
         Program::Cell(code) => {
             let cell = CodeExecution { code, timeout_ms, output_chars };
-            return cell_in(shape, asked, identifier, cell, request.execution_type).await;
+            let call = Call { id, request: digest, execution_type: request.execution_type };
+            return cell_in(shape, asked, identifier, cell, call).await;
         }
         Program::Shell { command, stdin } => (ShellCommandKind::Line(command), stdin),
         Program::Command { argv, stdin } => (ShellCommandKind::Argv(argv), stdin),
@@ -66,44 +68,26 @@ pub(super) async fn execute(asked: Asked, shape: Shape, body: Body) -> Result<Re
 /// `GET /executions/{id}`.
 pub(super) async fn get(asked: &Asked, id: &str) -> Result<Response, Refused> {
     let identifier = asked.identifier()?;
-    let known = asked.state().operations.get(&Key::new(&asked.pool.name, &identifier, id));
-    let execution = match known {
-        Some(known) => known,
-        None => lost(asked, &identifier, id).await?,
-    };
+    let execution = entry::find(asked, &identifier, id).await?;
     Ok(answer(asked, &execution, StatusCode::OK))
 }
 
-/// An execution of a server before this one: whatever came of it went with its session.
-async fn lost(asked: &Asked, identifier: &Identifier, id: &str) -> Result<Execution, Refused> {
-    let begun = asked.gateway.pools.store().operation_begun(&asked.pool.name, identifier.digest(), id).await;
-    let begun = begun.map_err(|error| Refused::Internal { step: "ask the store", error: error.to_string() })?;
-    if begun.is_none_or(|begun| begun >= unix_ms(asked.state().started)) {
-        return Err(AzureError::NoExecution(id.to_owned()).into());
-    }
-    let error = AzureError::SessionEnded(format!("session ended: {}", EndReason::Restart));
-    let output = Output { stdout: String::new(), stderr: error.to_string(), value: azure::CellValue::Absent, wall_ms: 0 };
-    Ok(Execution {
-        id: id.to_owned(),
-        identifier: identifier.as_str().to_owned(),
-        execution_type: "Asynchronous".to_owned(),
-        status: ExecutionStatus::Canceled,
-        output: Some(output),
-        error: Some(error),
-    })
+/// What a call says of its execution as such.
+struct Call {
+    /// The client's.
+    id: Option<String>,
+    /// Of what it runs, where the id is the client's.
+    request: Option<RequestDigest>,
+    execution_type: ExecutionType,
 }
 
 /// A cell, in the manner of its shape: the new one knows its executions by their ids.
-async fn cell_in(
-    shape: Shape,
-    asked: Asked,
-    identifier: Identifier,
-    cell: CodeExecution,
-    execution_type: ExecutionType,
-) -> Result<Response, Refused> {
-    let id = operation_id(&asked)?;
+async fn cell_in(shape: Shape, asked: Asked, identifier: Identifier, cell: CodeExecution, call: Call) -> Result<Response, Refused> {
+    let Call { id, execution_type, request } = call;
+    let is_ours = id.is_none();
+    let id = id.map_or_else(super::new_guid, Ok)?;
     let begun = Execution {
-        id: id.clone(),
+        id,
         identifier: identifier.as_str().to_owned(),
         execution_type: execution_type.as_str().to_owned(),
         status: ExecutionStatus::Running,
@@ -117,36 +101,41 @@ async fn cell_in(
         return Ok(response);
     }
     let status = StatusCode::from_u16(asked.version.execution_status()).unwrap_or(StatusCode::OK);
-    let entry = match Entry::begin(Arc::new(asked), &identifier, begun.clone()) {
-        Ok(entry) => entry,
-        Err((asked, NotBegun::Known(execution))) => return Ok(answer(&asked, &execution, status)),
-        Err((_, NotBegun::Full { running })) => {
-            let message = format!("{running} executions go on already; try again in 1 s");
-            return Err(AzureError::Busy { message, retry_after_s: 1 }.into());
-        }
+    let is_beside = matches!(execution_type, ExecutionType::Asynchronous(_));
+    let keep = if is_ours && !is_beside { Keep::Briefly } else { Keep::Durably(request) };
+    let mut entry = match Entry::begin(asked, &identifier, begun, keep).await? {
+        Begun::First(entry) => entry,
+        Begun::Known(asked, execution) => return Ok(answer(&asked, &execution, status)),
     };
-    let asked = Arc::clone(&entry.asked);
-    if let ExecutionType::Asynchronous(_) = execution_type {
-        return run_beside(entry, identifier, cell, begun, status).await;
+    if is_beside {
+        return run_beside(entry, identifier, cell, status).await;
     }
-    let (execution, over) = run_cell(&asked, Turn::take(&asked, &identifier).await?, cell, begun).await?;
-    let mut response = answer(&asked, &execution, status);
-    entry.end(execution);
-    over.tell(&asked, &mut response);
-    Ok(response)
+    let asked = Arc::clone(&entry.asked);
+    let turn = Turn::take(&asked, &identifier).await?;
+    entry.runs();
+    match run_cell(&asked, turn, cell, entry.execution()).await {
+        Ok((execution, over)) => {
+            let mut response = answer(&asked, &execution, status);
+            entry.end(execution).await;
+            over.tell(&asked, &mut response);
+            Ok(response)
+        }
+        Err(refused) => {
+            entry.end_canceled(&refused).await;
+            Err(refused)
+        }
+    }
 }
 
-/// Starts what goes on after its answer.
+/// Starts what goes on after its answer. What it is to be told of is kept by now.
 async fn run_beside(
-    entry: Entry,
+    mut entry: Box<Entry>,
     identifier: Identifier,
     cell: CodeExecution,
-    begun: Execution,
     status: StatusCode,
 ) -> Result<Response, Refused> {
     let asked = Arc::clone(&entry.asked);
-    // Should the server end before it does, whoever asks for it is told so by the next.
-    asked.gateway.pools.store().begin_operation(&asked.pool.name, identifier.digest(), &begun.id);
+    let begun = entry.execution();
     let mut response = answer(&asked, &begun, status);
     let (told, granted) = oneshot::channel();
     let work = async move {
@@ -156,19 +145,19 @@ async fn run_beside(
             Err(refused) => {
                 // For the client's first answer; where that has gone, for its next question.
                 if let Err(Err(refused)) = told.send(Err(refused)) {
-                    let error = Some(refused.told(&asked.request_id));
-                    entry.end(Execution { status: ExecutionStatus::Failed, error, ..begun });
+                    let error = Some(ErrorDetail::from(&refused.told(&asked.request_id)));
+                    entry.end(Execution { status: ExecutionStatus::Failed, error, ..begun }).await;
                 }
                 return;
             }
         };
+        entry.runs();
         // Nobody listens where the session came late.
         drop(told.send(Ok(turn.lease.ended_before())));
-        let execution = match run_cell(&asked, turn, cell, begun.clone()).await {
-            Ok((execution, _)) => execution,
-            Err(refused) => Execution { status: ExecutionStatus::Canceled, error: Some(refused.told(&asked.request_id)), ..begun },
-        };
-        entry.end(execution);
+        match run_cell(&asked, turn, cell, begun).await {
+            Ok((execution, _)) => entry.end(execution).await,
+            Err(refused) => entry.end_canceled(&refused).await,
+        }
     };
     asked.gateway.tasks.spawn(work.in_current_span());
     match tokio::time::timeout(DENIED_SOON, granted).await {
@@ -207,7 +196,8 @@ pub(super) async fn run_cell(
             let (stderr, wall_ms) = (error.to_string(), request_us / 1000);
             let output = Output { stdout: String::new(), stderr, value: azure::CellValue::Absent, wall_ms };
             let over = turn.over(asked, "canceled", request_us, request_us);
-            Ok((Execution { status: ExecutionStatus::Canceled, output: Some(output), error: Some(error), ..begun }, over))
+            let error = Some(ErrorDetail::from(&error));
+            Ok((Execution { status: ExecutionStatus::Canceled, output: Some(output), error, ..begun }, over))
         }
     }
 }
@@ -233,11 +223,11 @@ pub(super) async fn run_command(
     Ok((status, output, over))
 }
 
-/// The id of a new execution: the client's, or one that nobody can guess.
-fn operation_id(asked: &Asked) -> Result<String, Refused> {
-    let Some(given) = asked.parts.headers.get(&OPERATION_ID) else { return super::new_guid() };
+/// The id that the client gave its execution.
+fn operation_id(asked: &Asked) -> Result<Option<String>, Refused> {
+    let Some(given) = asked.parts.headers.get(&OPERATION_ID) else { return Ok(None) };
     match given.to_str().ok().filter(|given| azure::is_operation_id(given)) {
-        Some(given) => Ok(given.to_owned()),
+        Some(given) => Ok(Some(given.to_owned())),
         None => {
             let message = "the header 'operation-id' must have 1 to 128 letters, digits, '-' and '_'";
             Err(AzureError::Validation(message.to_owned()).into())
@@ -255,34 +245,4 @@ fn answer(asked: &Asked, execution: &Execution, status: StatusCode) -> Response 
         }
     }
     response
-}
-
-/// An execution among those that can be asked for; dropped before its end, it never was.
-struct Entry {
-    asked: Arc<Asked>,
-    key: Key,
-    is_over: bool,
-}
-
-impl Entry {
-    fn begin(asked: Arc<Asked>, identifier: &Identifier, execution: Execution) -> Result<Self, (Arc<Asked>, NotBegun)> {
-        let key = Key::new(&asked.pool.name, identifier, &execution.id);
-        match asked.state().operations.begin(&key, execution) {
-            Ok(()) => Ok(Self { asked, key, is_over: false }),
-            Err(why) => Err((asked, why)),
-        }
-    }
-
-    fn end(mut self, execution: Execution) {
-        self.is_over = true;
-        self.asked.state().operations.end(&self.key, execution);
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.asked.state().operations.withdraw(&self.key);
-        }
-    }
 }

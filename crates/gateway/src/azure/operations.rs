@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use greenroom_pool::{Digest, Identifier};
+use greenroom_pool::{OperationKey as Key, RequestDigest};
 use greenroom_wire::azure::Execution;
 use tokio::time::Instant;
 
@@ -17,8 +17,8 @@ const KEPT: Duration = Duration::from_secs(3600);
 /// Asynchronous executions that run or wait, of all pools.
 const MOST_RUNNING: usize = 256;
 
-/// The executions that can be asked for by their ids: those that go on, and the results of the last hour, as far as they fit.
-/// An id means something only together with its pool and its identifier.
+/// The executions that can be asked for by their ids: those that go on, and the results of the last hour, as far as they fit. What is to
+/// outlive this is in the store, too (`entry.rs`).
 #[derive(Debug, Default)]
 pub(super) struct Operations(Mutex<Inner>);
 
@@ -30,17 +30,10 @@ struct Inner {
     bytes: usize,
 }
 
-/// A pool's name, an identifier and an id.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pool: String,
-    identifier: Digest,
-    id: String,
-}
-
 #[derive(Debug)]
 struct Known {
     execution: Execution,
+    request: Option<RequestDigest>,
     is_over: bool,
 }
 
@@ -49,41 +42,46 @@ struct Known {
 pub(super) enum NotBegun {
     /// There is one of this id, and this is how far it is.
     Known(Box<Execution>),
+    /// There is one of this id, which runs something else.
+    Other,
     /// Too many go on.
     Full { running: usize },
 }
 
-impl Key {
-    pub(super) fn new(pool: &str, identifier: &Identifier, id: &str) -> Self {
-        Self { pool: pool.to_owned(), identifier: identifier.digest(), id: id.to_owned() }
-    }
-}
-
 impl Operations {
     /// Takes an execution in that goes on. An id is used once: what was asked for twice runs once.
-    pub(super) fn begin(&self, key: &Key, execution: Execution) -> Result<(), NotBegun> {
+    pub(super) fn begin(&self, key: &Key, execution: Execution, request: Option<RequestDigest>) -> Result<(), NotBegun> {
         let mut inner = self.lock();
         inner.forget(Instant::now());
         if let Some(known) = inner.known.get(key) {
-            return Err(NotBegun::Known(Box::new(known.execution.clone())));
+            return Err(known.asked_again(request.as_ref()));
         }
         let running = inner.known.len() - inner.ended.len();
         if running >= MOST_RUNNING {
             return Err(NotBegun::Full { running });
         }
-        inner.known.insert(key.clone(), Known { execution, is_over: false });
+        inner.known.insert(key.clone(), Known { execution, request, is_over: false });
         Ok(())
+    }
+
+    /// Whether there is one of this id already: then what is to be said of it.
+    pub(super) fn known(&self, key: &Key, request: Option<&RequestDigest>) -> Option<NotBegun> {
+        let mut inner = self.lock();
+        inner.forget(Instant::now());
+        inner.known.get(key).map(|known| known.asked_again(request))
     }
 
     /// It is over, and this came of it.
     pub(super) fn end(&self, key: &Key, execution: Execution) {
         let mut inner = self.lock();
         let now = Instant::now();
-        if inner.known.get(key).is_some_and(|known| known.is_over) {
+        let begun = inner.known.get(key);
+        if begun.is_some_and(|known| known.is_over) {
             return;
         }
+        let request = begun.and_then(|known| known.request);
         inner.bytes += size(&execution);
-        inner.known.insert(key.clone(), Known { execution, is_over: true });
+        inner.known.insert(key.clone(), Known { execution, request, is_over: true });
         inner.ended.push_back((key.clone(), now));
         inner.forget(now);
     }
@@ -105,6 +103,16 @@ impl Operations {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Where nothing is known of either request, the one is taken for the other.
+    fn asked_again(&self, request: Option<&RequestDigest>) -> NotBegun {
+        match (&self.request, request) {
+            (Some(first), Some(again)) if first != again => NotBegun::Other,
+            _ => NotBegun::Known(Box::new(self.execution.clone())),
+        }
     }
 }
 
@@ -142,10 +150,6 @@ mod tests {
     use super::*;
     use greenroom_wire::azure::{CellValue, ExecutionStatus, Output};
 
-    fn identifier(text: &str) -> Identifier {
-        Identifier::new(text).unwrap()
-    }
-
     fn execution(status: ExecutionStatus, stdout_bytes: usize) -> Execution {
         let output = Output { stdout: "x".repeat(stdout_bytes), stderr: String::new(), value: CellValue::Absent, wall_ms: 0 };
         Execution {
@@ -158,8 +162,13 @@ mod tests {
         }
     }
 
+    fn key_of(pool: &str, identifier: &str, id: &str) -> Key {
+        let identifier = greenroom_pool::Identifier::new(identifier).unwrap().digest();
+        Key { pool: pool.to_owned(), identifier, id: id.to_owned() }
+    }
+
     fn key(id: &str) -> Key {
-        Key::new("default", &identifier("abcd"), id)
+        key_of("default", "abcd", id)
     }
 
     fn status(operations: &Operations, key: &Key) -> Option<ExecutionStatus> {
@@ -169,7 +178,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_result_is_kept_for_an_hour() {
         let operations = Operations::default();
-        assert!(operations.begin(&key("a"), execution(ExecutionStatus::Running, 0)).is_ok());
+        assert!(operations.begin(&key("a"), execution(ExecutionStatus::Running, 0), None).is_ok());
         tokio::time::advance(KEPT * 2).await;
         assert_eq!(status(&operations, &key("a")), Some(ExecutionStatus::Running), "what goes on stays");
         operations.end(&key("a"), execution(ExecutionStatus::Succeeded, 1));
@@ -183,19 +192,33 @@ mod tests {
     #[tokio::test]
     async fn an_id_is_used_once() {
         let operations = Operations::default();
-        assert!(operations.begin(&key("a"), execution(ExecutionStatus::Running, 0)).is_ok());
-        let again = operations.begin(&key("a"), execution(ExecutionStatus::Running, 0));
+        assert!(operations.begin(&key("a"), execution(ExecutionStatus::Running, 0), None).is_ok());
+        let again = operations.begin(&key("a"), execution(ExecutionStatus::Running, 0), None);
         assert!(matches!(again, Err(NotBegun::Known(known)) if known.status == ExecutionStatus::Running));
         operations.withdraw(&key("a"));
-        assert!(operations.begin(&key("a"), execution(ExecutionStatus::Running, 0)).is_ok());
+        assert!(operations.begin(&key("a"), execution(ExecutionStatus::Running, 0), None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_id_belongs_to_its_request() {
+        let operations = Operations::default();
+        let running = || execution(ExecutionStatus::Running, 0);
+        assert!(operations.begin(&key("a"), running(), Some([1; 32])).is_ok());
+        for _ in 0..2 {
+            assert!(matches!(operations.begin(&key("a"), running(), Some([2; 32])), Err(NotBegun::Other)));
+            assert!(matches!(operations.known(&key("a"), Some(&[1; 32])), Some(NotBegun::Known(_))));
+            assert!(matches!(operations.known(&key("a"), None), Some(NotBegun::Known(_))), "whoever only asks for it");
+            operations.end(&key("a"), execution(ExecutionStatus::Succeeded, 1));
+        }
+        assert!(operations.known(&key("b"), Some(&[2; 32])).is_none());
     }
 
     #[tokio::test]
     async fn an_id_belongs_to_its_identifier_and_its_pool() {
         let operations = Operations::default();
         operations.end(&key("a"), execution(ExecutionStatus::Succeeded, 1));
-        assert_eq!(status(&operations, &Key::new("default", &identifier("abce"), "a")), None);
-        assert_eq!(status(&operations, &Key::new("other", &identifier("abcd"), "a")), None);
+        assert_eq!(status(&operations, &key_of("default", "abce", "a")), None);
+        assert_eq!(status(&operations, &key_of("other", "abcd", "a")), None);
     }
 
     #[tokio::test]
@@ -208,9 +231,9 @@ mod tests {
         assert_eq!(status(&operations, &key("4")), Some(ExecutionStatus::Succeeded));
         assert!(operations.lock().bytes <= MOST_BYTES);
         for n in 0..MOST_RUNNING {
-            assert!(operations.begin(&key(&format!("r{n}")), execution(ExecutionStatus::Running, 0)).is_ok());
+            assert!(operations.begin(&key(&format!("r{n}")), execution(ExecutionStatus::Running, 0), None).is_ok());
         }
-        let one_more = operations.begin(&key("more"), execution(ExecutionStatus::Running, 0));
+        let one_more = operations.begin(&key("more"), execution(ExecutionStatus::Running, 0), None);
         assert!(matches!(one_more, Err(NotBegun::Full { running: MOST_RUNNING })));
     }
 }

@@ -12,7 +12,7 @@ use super::{FILE, StoreError};
 /// "Grnr": tells our files from other programs' (SQLite's `application_id`).
 const APPLICATION: i64 = 0x4772_6e72;
 /// What brings a file from each format to the next; the number of them is the format of this version.
-const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const STEPS: [&str; 3] = [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// Makes the directory where there is none, for its owner alone.
 pub(super) fn make_directory(path: &Path) -> Result<(), StoreError> {

@@ -1,6 +1,10 @@
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use rusqlite::params;
+use tokio::sync::Notify;
 
 use super::{Store, StoreError, operations, signed, unix_ms};
 use crate::decide::KEPT_MS;
@@ -21,11 +25,45 @@ pub struct UsageKept {
     pub rows: u64,
 }
 
+/// How much of the executions is kept that can be asked for by their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperationsKept {
+    /// Those that ended longer ago are forgotten, their ids too.
+    pub age: Duration,
+    /// Of what came of them the latest so many bytes are kept.
+    pub bytes: u64,
+}
+
+/// How much of what is over is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Of sessions.
+    pub usage: UsageKept,
+    /// Of executions.
+    pub operations: OperationsKept,
+}
+
+/// What was written since somebody looked whether it is too much.
+#[derive(Debug, Default)]
+pub(super) struct Growth {
+    bytes: AtomicU64,
+    is_much: Notify,
+}
+
+impl Growth {
+    pub(super) fn add(&self, bytes: u64, much: u64) {
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes >= much {
+            self.bytes.store(0, Ordering::Relaxed);
+            self.is_much.notify_one();
+        }
+    }
+}
+
 impl Store {
-    /// Forgets the usage that is not to be kept, and operations that nobody asks for any more, at most so much as one step takes. How
-    /// many rows went; 0 where all is well.
-    pub async fn prune_usage(&self, kept: UsageKept) -> Result<u64, StoreError> {
+    /// Forgets what is not to be kept, at most so much as one step takes. How many rows that concerned; 0 where all is well.
+    pub async fn prune(&self, kept: Kept) -> Result<u64, StoreError> {
         let now = unix_ms();
+        let Kept { usage: kept, operations } = kept;
         let age_ms = u64::try_from(kept.age.as_millis()).unwrap_or(u64::MAX);
         self.ask(move |connection| {
             // Numbers are given in order: what is far enough below the last one is too much. A row that lives is not ours to take.
@@ -39,24 +77,29 @@ impl Store {
                 signed(now.saturating_sub(KEPT_MS))
             ];
             let gone = connection.prepare_cached(sql)?.execute(values)?;
-            Ok((gone + operations::prune(connection, STEP)?) as u64)
+            Ok((gone + operations::prune(connection, operations, STEP)?) as u64)
         })
         .await
     }
 
     /// Forgets it in the background, for as long as this is polled.
-    pub async fn keep_pruned(self, kept: UsageKept) {
+    pub async fn keep_pruned(self, kept: Kept) {
         loop {
-            let pause = match self.prune_usage(kept).await {
+            let pause = match self.prune(kept).await {
                 Ok(0) => LOOK,
                 Ok(_) => PAUSE,
                 Err(StoreError::Gone) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "old usage cannot be forgotten for now");
+                    tracing::warn!(%error, "what is old cannot be forgotten for now");
                     LOOK
                 }
             };
-            tokio::time::sleep(pause).await;
+            // More in the meantime is looked at sooner, and still in small steps.
+            tokio::time::sleep(pause.min(PAUSE)).await;
+            if pause > PAUSE {
+                let much = tokio::time::timeout(pause, self.outcomes.is_much.notified());
+                drop(much.await);
+            }
         }
     }
 }

@@ -148,8 +148,9 @@ async fn with_usage(ages_ms: impl Iterator<Item = u64>) -> Store {
 /// How many rows each step took, until there is nothing to do.
 async fn prune(store: &Store, kept: UsageKept) -> Vec<u64> {
     let mut steps = Vec::new();
+    let operations = OperationsKept { age: Duration::from_secs(86_400), bytes: 1 << 20 };
     loop {
-        match store.prune_usage(kept).await.unwrap() {
+        match store.prune(Kept { usage: kept, operations }).await.unwrap() {
             0 => return steps,
             gone => steps.push(gone),
         }
@@ -184,7 +185,9 @@ async fn usage_is_forgotten_when_it_is_too_much_but_not_what_callers_are_still_t
 #[tokio::test(start_paused = true)]
 async fn usage_is_pruned_in_the_background_until_the_store_is_gone() {
     let store = with_usage((0..700).map(|n| (1310 - n) * DAY_MS)).await;
-    let pruning = tokio::spawn(store.clone().keep_pruned(UsageKept { age: Duration::from_millis(DAY_MS), rows: 10 }));
+    let operations = OperationsKept { age: Duration::from_secs(86_400), bytes: 1 << 20 };
+    let usage = UsageKept { age: Duration::from_millis(DAY_MS), rows: 10 };
+    let pruning = tokio::spawn(store.clone().keep_pruned(Kept { usage, operations }));
     while store.usage_rows(UsageFilter::default(), 1000).await.unwrap().len() > 1 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -225,27 +228,6 @@ async fn a_key_is_found_by_its_secret_until_for_ever_and_is_revoked_once() {
     assert!(!format!("{:?}", store.keys().await.unwrap()).contains("secret"));
 }
 
-#[tokio::test]
-async fn an_operation_is_known_after_a_kill_to_its_pool_and_its_identifier_and_for_a_day() {
-    let directory = tempdir().unwrap();
-    let store = Store::open(directory.path()).unwrap();
-    store.begin_operation("p", digest("a"), "id");
-    store.begin_operation("p", digest("a"), "id");
-    store.begin_operation("p", digest("a"), "old");
-    store.flush().await.unwrap();
-    let after = Store::open(snapshot_of(directory.path()).path()).unwrap();
-    let begun = after.operation_begun("p", digest("a"), "id").await.unwrap().unwrap();
-    assert!((unix_ms() - 60_000..=unix_ms()).contains(&begun), "{begun}");
-    for (pool, identifier, id) in [("q", "a", "id"), ("p", "b", "id"), ("p", "a", "other")] {
-        assert_eq!(after.operation_begun(pool, digest(identifier), id).await.unwrap(), None);
-    }
-    let age = "UPDATE operations SET begun_unix_ms = begun_unix_ms - 86500000 WHERE id = 'old'";
-    after.ask(move |connection| connection.execute(age, [])).await.unwrap();
-    assert_eq!(prune(&after, UsageKept { age: Duration::from_secs(1), rows: 1 }).await, [1]);
-    assert_eq!(after.operation_begun("p", digest("a"), "old").await.unwrap(), None);
-    assert!(after.operation_begun("p", digest("a"), "id").await.unwrap().is_some());
-}
-
 #[test]
 fn a_file_of_the_first_format_is_brought_to_this_one() {
     let directory = tempdir().unwrap();
@@ -255,7 +237,7 @@ fn a_file_of_the_first_format_is_brought_to_this_one() {
     drop(Store::open(directory.path()).unwrap());
     let connection = Connection::open(&path).unwrap();
     let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(format, 2);
+    assert_eq!(format, 3);
     connection.execute("INSERT INTO operations (pool, identifier, id, begun_unix_ms) VALUES ('p', 'i', 'o', 1)", []).unwrap();
 }
 
@@ -366,7 +348,7 @@ fn a_file_of_a_later_version_or_of_another_program_is_refused() {
     let path = directory.path().join(FILE);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = Store::open(directory.path()).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 2, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 3, .. }), "{error:?}");
     let other = tempdir().unwrap();
     Connection::open(other.path().join(FILE)).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
     let error = Store::open(other.path()).unwrap_err();

@@ -59,6 +59,12 @@ pub enum AzureError {
     /// No execution of this id under this identifier, or it ended too long ago.
     #[error("No execution available for operation Id: {}", shorten(.0))]
     NoExecution(String),
+    /// An execution that its caller did not wait for; only in its `error`.
+    #[error("the execution was interrupted: its client went away")]
+    Interrupted,
+    /// An execution whose output there was no room for; only in its `error`.
+    #[error("what came of this execution is not kept any more")]
+    ResultForgotten,
     /// A Shell request that is wrong in itself: ASP.NET's own answer.
     #[error("{0}")]
     Problem(&'static str),
@@ -160,6 +166,8 @@ impl AzureError {
             AzureError::NoSession(_) | AzureError::NothingToStop(_) => "SessionWithIdentifierNotFound",
             AzureError::SessionNotFound(_) => "NoSessionFoundError",
             AzureError::NoExecution(_) => "ExecutionNotFound",
+            AzureError::Interrupted => "ExecutionCanceled",
+            AzureError::ResultForgotten => "ExecutionResultExpired",
             AzureError::PoolNotFound { .. } => "ResourceNotFound",
             AzureError::NotFound => "NotFound",
             AzureError::Method { .. } => "MethodNotAllowed",

@@ -1,9 +1,8 @@
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{
     api_version::{ApiVersion, Shape},
-    error::AzureError,
+    kept::ErrorDetail,
     value::CellValue,
 };
 
@@ -45,6 +44,25 @@ pub enum ExecutionStatus {
     Canceled,
 }
 
+impl ExecutionStatus {
+    const ALL: [Self; 4] = [Self::Running, Self::Succeeded, Self::Failed, Self::Canceled];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ExecutionStatus::Running => "Running",
+            ExecutionStatus::Succeeded => "Succeeded",
+            ExecutionStatus::Failed => "Failed",
+            ExecutionStatus::Canceled => "Canceled",
+        }
+    }
+
+    /// The status of this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+}
+
 /// An execution of a cell, as it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Execution {
@@ -59,7 +77,7 @@ pub struct Execution {
     /// There as soon as it is over.
     pub output: Option<Output>,
     /// What went wrong that was not the program's doing.
-    pub error: Option<AzureError>,
+    pub error: Option<ErrorDetail>,
 }
 
 impl Execution {
@@ -105,14 +123,9 @@ impl Execution {
             id: &self.id,
             identifier: &self.identifier,
             execution_type: &self.execution_type,
-            status: match self.status {
-                ExecutionStatus::Running => "Running",
-                ExecutionStatus::Succeeded => "Succeeded",
-                ExecutionStatus::Failed => "Failed",
-                ExecutionStatus::Canceled => "Canceled",
-            },
+            status: self.status.as_str(),
             result,
-            error: self.error.as_ref().map(AzureError::detail),
+            error: self.error.as_ref(),
         }
     }
 }
@@ -144,7 +157,7 @@ struct NewShape<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<NewResult<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Value>,
+    error: Option<&'a ErrorDetail>,
 }
 
 #[derive(Serialize)]

@@ -1,5 +1,5 @@
 use super::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn version(text: &str) -> ApiVersion {
     ApiVersion::parse(text).unwrap()
@@ -67,7 +67,7 @@ fn what_goes_on_has_no_result_yet() {
 #[test]
 fn what_was_not_the_programs_doing_is_told_beside() {
     let mut ended = execution(ExecutionStatus::Canceled, output("", "", CellValue::Absent, 0));
-    ended.error = Some(AzureError::SessionEnded("session ended: it was stopped".into()));
+    ended.error = Some(ErrorDetail::from(&crate::azure::AzureError::SessionEnded("session ended: it was stopped".into())));
     let body: Value = serde_json::from_slice(&ended.body(Shape::New, &ApiVersion::latest())).unwrap();
     assert_eq!(body["error"], json!({"code": "SessionEnded", "message": "session ended: it was stopped"}));
     assert_eq!(body["status"], "Canceled");

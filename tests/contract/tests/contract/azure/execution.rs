@@ -19,6 +19,8 @@ crate::rows!(
     times_are_in_the_headers_of_executions_only,
     an_asynchronous_execution_is_asked_for_by_its_id,
     an_operation_id_of_the_clients_runs_once,
+    an_operation_id_belongs_to_its_request,
+    an_operation_id_whose_client_went_away_has_run,
     an_execution_belongs_to_its_identifier,
     a_client_that_goes_away_interrupts_its_cell_and_keeps_the_session,
     bases_with_slashes_and_other_case_work,
@@ -259,6 +261,43 @@ fn an_operation_id_of_the_clients_runs_once(server: &Server) {
     assert_eq!(session.value("ran"), 1);
     let bad = Request::new("POST", &session.target("/executions", LATEST)).header("operation-id", "a/b");
     refused(&session.send(bad.json(&json!({"code": "1"}))), 400, "SessionRequestValidationFailed");
+}
+
+fn an_operation_id_belongs_to_its_request(server: &Server) {
+    let session = Session::new(server, "theirs");
+    let id = fresh("operation");
+    let send = |body: &Value| {
+        let request = Request::new("POST", &session.target("/executions", LATEST)).header("operation-id", &id);
+        session.send(request.json(body))
+    };
+    let first = json!({"code": "ran = 1", "timeoutInSeconds": 60});
+    assert_eq!(send(&first).status, 200);
+    for other in [json!({"code": "ran = 2", "timeoutInSeconds": 60}), json!({"code": "ran = 1"})] {
+        refused(&send(&other), 400, "SessionRequestValidationFailed");
+    }
+    // As another client of the same program may spell it.
+    let same = json!({"properties": {"timeoutInSeconds": 60, "code": "ran = 1", "executionType": "synchronous"}});
+    assert_eq!(send(&same).json()["status"], "Succeeded");
+    assert_eq!(session.value("ran"), 1);
+}
+
+fn an_operation_id_whose_client_went_away_has_run(server: &Server) {
+    let session = Session::new(server, "went");
+    let id = fresh("operation");
+    let code = "ran = globals().get('ran', 0) + 1\nopen('/mnt/data/begun', 'w').close()\nimport time\ntime.sleep(100)";
+    let body = json!({"code": code});
+    let mut connection = Connection::open(server.host()).unwrap_or_else(|error| panic!("{error:#}"));
+    let request = Request::new("POST", &session.target("/executions", LATEST)).header("operation-id", &id);
+    connection.begin(&request.json(&body)).unwrap_or_else(|error| panic!("{error:#}"));
+    until(|| (session.get("/files/begun", LATEST).status == 200).then_some(()));
+    drop(connection);
+    let again = until(|| {
+        let request = Request::new("POST", &session.target("/executions", LATEST)).header("operation-id", &id);
+        let answer = session.send(request.json(&body)).json();
+        (answer["status"] != "Running").then_some(answer)
+    });
+    assert_eq!((&again["status"], &again["error"]["code"]), (&json!("Canceled"), &json!("ExecutionCanceled")), "{again}");
+    assert_eq!(session.value("ran"), 1);
 }
 
 fn an_execution_belongs_to_its_identifier(server: &Server) {
