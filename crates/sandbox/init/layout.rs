@@ -38,6 +38,15 @@ pub const DISK: &str = "/run/disk";
 pub const IGNORED_SIGNALS: [i32; 5] = [2, 15, 1, 3, 13];
 /// The stack of a program, bytes: deep recursion is honest, endless recursion should meet its end.
 pub const STACK_BYTES: u64 = 256 << 20;
+/// And where there are no cgroups: the kernel's own default.
+const ORDINARY_STACK_BYTES: u64 = 8 << 20;
+
+/// The stack of a program that may use this much memory, bytes. Without cgroups it is that of each of its threads, and a thread's counts
+/// as data, whether it is used or not (setrlimit(2), RLIMIT_DATA): with the large one, a program would have one thread.
+pub fn stack_bytes(memory_bytes: u64, cgroups: bool) -> u64 {
+    let most = STACK_BYTES.min(memory_bytes);
+    if cgroups { most } else { most.min((memory_bytes / 64).max(ORDINARY_STACK_BYTES)) }
+}
 
 /// The numbers of the steps that the first process takes, and the worker (src/step.rs).
 pub mod step {

@@ -8,7 +8,7 @@ use crate::{
     Failure,
     errors::text_of,
     job::{File, Job, PATH_BYTES},
-    layout::{IGNORED_SIGNALS, OWN_UIDS, STACK_BYTES, WITHOUT_CGROUPS, step},
+    layout::{IGNORED_SIGNALS, OWN_UIDS, WITHOUT_CGROUPS, stack_bytes, step},
     message::{Plan, Status},
     sys::{self, Errno, Text},
     take,
@@ -157,7 +157,7 @@ fn set_limits(job: &Job, plan: &Plan) -> Result<(), Errno> {
         (11, 1024),
         (13, 0),
         (14, 0),
-        (3, STACK_BYTES.min(job.memory_bytes)),
+        (3, stack_bytes(job.memory_bytes, !plan.has(WITHOUT_CGROUPS))),
     ] {
         sys::limit(resource, value)?;
     }

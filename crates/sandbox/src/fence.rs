@@ -9,7 +9,7 @@ use landlock::{
     RulesetCreatedAttr, Scope,
 };
 
-use crate::init::Birth;
+use crate::{init::Birth, workspaces::Workspaces};
 
 /// What we ask for; a kernel that knows less gives what it has, and the host report says how much that is.
 const WANTED: ABI = ABI::V6;
@@ -69,12 +69,16 @@ fn rules(birth: &Birth<'_>) -> Result<RulesetCreated, Box<dyn std::error::Error 
         wanted = wanted.handle_access(AccessNet::from_all(WANTED))?;
     }
     let mut rules = wanted.create()?;
+    let support = birth.shared.workspaces.as_ref().map(Workspaces::support);
     let mut places: Vec<(&str, BitFlags<AccessFs>)> = vec![("/dev", device())];
     match &birth.workspace {
         None => places.extend([("/", read()), (birth.prepare.place.path(), write()), ("/tmp", write()), ("/dev/shm", write())]),
         Some(workspace) => {
             places.extend(RESTRICTED_SYSTEM.iter().map(|place| (*place, read())));
             places.extend(birth.shared.etc.iter().map(|place| (place.as_str(), read())));
+            if let Some(support) = &support {
+                places.push((support.to_str().ok_or("the data directory's path is not UTF-8")?, read()));
+            }
             places.push((workspace.to_str().ok_or("the workspace's path is not UTF-8")?, write()));
         }
     }

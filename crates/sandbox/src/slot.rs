@@ -27,7 +27,7 @@ use rustix::process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid};
 use crate::{
     cgroup::SlotCgroup,
     config::Network,
-    message::{FromSlot, Prepare, ToSlot, receive, receive_now, send},
+    message::{FromSlot, Place, Prepare, ToSlot, receive, receive_now, send},
     step::{Step, take},
     sys::{self, Stack},
     workspaces::{self, Workspaces},
@@ -188,6 +188,9 @@ impl Slot {
                 let ended = self.watch(&sandbox)?;
                 self.tell(&FromSlot::Ended(ended))?;
                 self.remove(sandbox)?;
+                if let (Some(workspaces), Place::Data) = (&self.shared.workspaces, prepare.place) {
+                    take(Step::RemoveLeaf, || workspaces.clear(self.index)).map_err(|failure| Exit::Broken(failure.source))?;
+                }
             }
             Err(failure) => {
                 eprintln!("greenroom runner: slot {}: a sandbox cannot be made: {failure}", self.index);

@@ -90,7 +90,7 @@ steps! {
     Exec = "exec",
     /// Wait for the sandbox's processes to be gone.
     Reap = "reap",
-    /// Remove the run's cgroup.
+    /// Remove the run's cgroup, and a session's workspace where it is on disk.
     RemoveLeaf = "remove_leaf",
     /// Fork the program's process from a zygote.
     Fork = "fork",

@@ -30,8 +30,8 @@ use crate::{
     sys, zygote,
 };
 
-/// Files of runtimes that stand in every sandbox.
-const SUPPORT: &str = "opt/greenroom";
+/// Files of runtimes that stand in every sandbox, below its root.
+pub(crate) const SUPPORT: &str = "opt/greenroom";
 /// Where the template is put together. Any directory that exists everywhere does: only this namespace sees it.
 const BUILD_AT: &str = "/tmp";
 

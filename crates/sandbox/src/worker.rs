@@ -18,7 +18,7 @@ use rustix::{
 use crate::{
     fence,
     init::{Birth, WorkerEnds},
-    layout::{IGNORED_SIGNALS, STACK_BYTES},
+    layout::{IGNORED_SIGNALS, stack_bytes},
     message::{FileHead, JobHead, Status, send},
     rights,
     slot::Shared,
@@ -53,6 +53,9 @@ fn live(birth: &Birth<'_>, ends: WorkerEnds) -> Result<Never, Failure> {
     let mut job = io::BufReader::with_capacity(64 * 1024, job.take(head.files.iter().map(|file| file.len).sum()));
     if let Some(workspace) = &birth.workspace {
         move_home(&mut head.env, workspace);
+    }
+    if let Some(workspaces) = &shared.workspaces {
+        head.argv.iter_mut().for_each(|argument| workspaces.localize(argument));
     }
     let workspace = take(Step::WorkingDirectory, || enter_workspace(birth))?;
     for file in &head.files {
@@ -170,7 +173,7 @@ fn set_limits(head: &JobHead, shared: &Shared) -> io::Result<()> {
     hard(Resource::Sigpending, 1024)?;
     hard(Resource::Nice, 0)?;
     hard(Resource::Rtprio, 0)?;
-    hard(Resource::Stack, STACK_BYTES.min(head.memory_bytes))?;
+    hard(Resource::Stack, stack_bytes(head.memory_bytes, shared.cgroups))?;
     if !shared.cgroups {
         // Without cgroups: writable private memory of one process, and whole seconds of CPU of one process.
         hard(Resource::Data, head.memory_bytes)?;

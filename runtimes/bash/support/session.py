@@ -140,7 +140,7 @@ def _prepare(request, opened):
     data = text.encode("utf-8", "surrogatepass")
     if len(data) <= _ARGUMENT_BYTES_MAX:
         return _SHELL, ["bash", "-c", text], actions, directory
-    script = os.open("/tmp", os.O_RDWR | os.O_TMPFILE, 0o600)
+    script = os.open(os.environ.get("TMPDIR", "/tmp"), os.O_RDWR | os.O_TMPFILE, 0o600)
     opened.append(script)
     while data:
         data = data[os.write(script, data) :]

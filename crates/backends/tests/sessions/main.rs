@@ -5,6 +5,7 @@ mod files;
 mod harness;
 mod hostile;
 mod javascript;
+mod profiles;
 mod python;
 mod shell;
 
@@ -15,12 +16,13 @@ use greenroom_backends::{
     CellStatus, CellValue, CodeExecution, CodeResult, LocalSessions, Session, SessionProgram, ShellCommand, ShellCommandKind,
     ShellResult,
 };
-use greenroom_core::{DiskLimits, Limits, Profile};
+use greenroom_core::{DiskLimits, Limits};
 use greenroom_pool::{Backend, PoolKind, PoolSpec};
 use greenroom_sandbox::{Network, SandboxConfig, SupportFile, ZygoteConfig};
 use hostile::*;
 use javascript::*;
 use libtest_mimic::{Failed, Trial};
+use profiles::*;
 use python::*;
 use shell::*;
 
@@ -37,7 +39,7 @@ fn config() -> SandboxConfig {
         ("bash/session.py", SHELL),
     ];
     SandboxConfig {
-        require: Some(Profile::Full),
+        require: Some(profile()),
         network: Network::None,
         system_root: None,
         etc: vec!["alternatives".into(), "python3.11".into(), "matplotlibrc".into(), "fonts".into()],
@@ -127,8 +129,14 @@ fn main() -> ExitCode {
         a_warm_set_is_imported_before_the_session_is_ready,
         two_sessions_share_nothing,
         an_interrupt_never_meets_the_next_cell,
+        a_session_that_is_stopped_leaves_nothing,
+        files_stand_where_programs_start,
+        what_nobody_counts_is_limited_by_process,
     ];
-    harness::main(|| tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect())
+    harness::main(|| {
+        let fitting = tests.into_iter().filter(|(name, _)| is_for_this_profile(name));
+        fitting.map(|(name, test)| Trial::test(name, move || run(test))).chain(weaker_profiles()).collect()
+    })
 }
 
 fn run(test: Test) -> Tested {

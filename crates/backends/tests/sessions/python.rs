@@ -119,7 +119,7 @@ pub async fn an_interrupt_ends_the_cell_and_keeps_the_session(sessions: Sessions
         assert_eq!(value(&python, "kept").await?, shown("1"), "{text}");
     }
     // Nothing of what was interrupted goes on.
-    assert_eq!(printed(&python, "!pgrep -c -r R,S,D sleep").await?, "0\n");
+    assert_eq!(printed(&python, "!pgrep -c -r R,S,D -u {os.getuid()} sleep").await?, "0\n");
     Ok(())
 }
 

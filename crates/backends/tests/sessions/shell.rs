@@ -52,7 +52,7 @@ pub async fn a_command_that_takes_too_long_is_stopped_with_its_group_and_the_ses
         let result = shell.run(slow).await?;
         assert_eq!((result.status, result.exit, result.ended), (CellStatus::TimedOut, None, None), "{line}");
         assert_eq!(result.stdout, "x\n", "{line}");
-        assert_eq!(sh(&shell, "pgrep -c -r R,S,D sleep").await?.stdout, "0\n", "{line}");
+        assert_eq!(sh(&shell, "pgrep -c -r R,S,D -u $(id -u) sleep").await?.stdout, "0\n", "{line}");
     }
     Ok(())
 }

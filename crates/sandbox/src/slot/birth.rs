@@ -52,7 +52,12 @@ struct Init {
 
 impl Slot {
     pub(super) fn prepare(&mut self, prepare: Prepare, base: Option<OwnedFd>) -> Result<(Sandbox, ServerEnds), Failure> {
-        let uid = prepare.uid.unwrap_or_else(|| self.next_uid());
+        let uid = match prepare.uid {
+            Some(uid) => uid,
+            None if self.shared.own_uids => self.next_uid(),
+            // Ours: the server may do with the files of a sandbox what it may do with its own.
+            None => rustix::process::geteuid().as_raw(),
+        };
         take(Step::LeafCgroup, || self.cgroup.as_mut().map_or(Ok(()), SlotCgroup::begin))?;
         let (status, status_inside, server, ends) = take(Step::Channels, channels)?;
         let workspace = match &self.shared.workspaces {
