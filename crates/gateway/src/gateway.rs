@@ -80,6 +80,8 @@ impl Gateway {
         let staged = config.max_concurrent.min(config.queue);
         let tasks = TaskTracker::new();
         let control = ControlPlane::new(pools.clone(), arm::offered(catalogue.clone()), tasks.clone());
+        let resumed = control.clone();
+        tasks.spawn(async move { resumed.resume().await });
         Self {
             inner: Arc::new(Inner {
                 admission: Admission::new(config.max_concurrent + staged, config.queue - staged),

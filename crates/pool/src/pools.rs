@@ -151,6 +151,13 @@ impl<B: Backend> Pools<B> {
 
     /// Takes a pool away: its calls are answered, its sessions end, its usage stays. Returns when nothing is left of it.
     pub async fn delete(&self, name: &str) -> Result<(), PoolError> {
+        self.remove(name).await?.await;
+        Ok(())
+    }
+
+    /// [`Pools::delete`] in two steps: returns when the pool is gone for good, whatever happens to the server; what it returns resolves
+    /// when nothing is left of its sessions.
+    pub async fn remove(&self, name: &str) -> Result<impl Future<Output = ()> + Send + use<B>, PoolError> {
         let name = name.to_owned();
         let finished = self
             .change(async move |inner| {
@@ -161,8 +168,7 @@ impl<B: Backend> Pools<B> {
                 Ok(pool.finished)
             })
             .await?;
-        finished.cancelled().await;
-        Ok(())
+        Ok(finished.cancelled_owned())
     }
 
     /// The specification of this pool.

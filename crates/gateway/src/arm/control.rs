@@ -86,8 +86,32 @@ struct Found {
 impl<B: Backend> ControlPlane<B> {
     /// A control plane over these pools. What goes on after its answer is among `tasks`.
     pub(crate) fn new(pools: Pools<B>, offer: Offered, tasks: TaskTracker) -> Self {
-        let (operations, changing) = (Operations::default(), tokio::sync::Mutex::default());
+        let (operations, changing) = (Operations::new(pools.store().clone()), tokio::sync::Mutex::default());
         Self { inner: Arc::new(Inner { pools, offer, operations, changing, tasks }) }
+    }
+
+    /// Goes on with what the server before this one had begun and not ended.
+    pub(crate) async fn resume(&self) {
+        for known in self.inner.operations.going_on().await {
+            let id = known.operation.id;
+            match (known.kind, self.inner.pools.get(&known.pool.name)) {
+                // The pool was gone before that was told, and sessions do not outlive their server.
+                (Kind::Delete, _) => self.inner.operations.end(&id, Ok(())).await,
+                (Kind::Create, Some(spec)) => self.await_first_session(spec, id),
+                (Kind::Create, None) => self.inner.operations.end(&id, Err(deleted_meanwhile())).await,
+            }
+        }
+    }
+
+    /// Ends the operation `id` when the pool has its first session, or cannot have one.
+    fn await_first_session(&self, spec: Arc<PoolSpec>, id: OperationId) {
+        let this = Arc::clone(&self.inner);
+        self.inner.tasks.spawn(async move {
+            // Without an answer the next server goes on with it.
+            if let Some(result) = this.first_session(&spec).await {
+                this.operations.end(&id, result).await;
+            }
+        });
     }
 
     /// Forgets what was kept of a pool that is gone by other means.
@@ -115,7 +139,7 @@ impl<B: Backend> ControlPlane<B> {
             Call::DeletePool(id) => self.delete(id, context).await?,
             Call::ListInGroup { subscription, resource_group } => inner.list(&subscription, Some(&resource_group), context).await?,
             Call::ListInSubscription { subscription } => inner.list(&subscription, None, context).await?,
-            Call::OperationStatus(id) => inner.operations.find(&id)?.operation.status(),
+            Call::OperationStatus(id) => inner.operations.find(&id).await?.operation.status(),
             Call::OperationResult(id) => inner.result(&id, context).await?,
             Call::FetchMcpCredentials(id) => inner.mcp_credentials(&id, Keep::Kept).await?,
             Call::RegenerateMcpCredentials(id) => inner.mcp_credentials(&id, Keep::Anew).await?,
@@ -151,13 +175,9 @@ impl<B: Backend> ControlPlane<B> {
         if !is_new {
             return Ok(Response::ok(body));
         }
-        let operation = self.begin(Kind::Create, &found);
+        let operation = self.begin(Kind::Create, &found).await;
         body["properties"]["provisioningState"] = ProvisioningState::InProgress.as_str().into();
-        let (this, spec, id) = (Arc::clone(inner), Arc::clone(&found.spec), operation.id.clone());
-        inner.tasks.spawn(async move {
-            let result = this.first_session(&spec).await;
-            this.operations.end(&id, result);
-        });
+        self.await_first_session(Arc::clone(&found.spec), operation.id.clone());
         Ok(operation.creating(context.base, context.version, body))
     }
 
@@ -179,23 +199,26 @@ impl<B: Backend> ControlPlane<B> {
             Err(error) => return Err(error),
         };
         Record::forget(inner.pools.store(), &found.spec.name).await.map_err(stored)?;
-        let operation = self.begin(Kind::Delete, &found);
+        // For good, before it is told: whatever happens now, what is left to do is to end sessions.
+        let ended = match inner.pools.remove(&found.spec.name).await {
+            Ok(ended) => ended,
+            // Somebody else was faster.
+            Err(PoolError::NotFound { .. }) => return Ok(Response::removed()),
+            Err(error) => return Err(pool_error(error, &found.id)),
+        };
+        let operation = self.begin(Kind::Delete, &found).await;
         let (this, id) = (Arc::clone(inner), operation.id.clone());
         inner.tasks.spawn(async move {
-            let result = match this.pools.delete(&found.spec.name).await {
-                // Somebody else was faster.
-                Ok(()) | Err(PoolError::NotFound { .. }) => Ok(()),
-                Err(error) => Err(pool_error(error, &found.id)),
-            };
-            this.operations.end(&id, result);
+            ended.await;
+            this.operations.end(&id, Ok(())).await;
         });
         Ok(operation.removing(context.base, context.version))
     }
 
-    fn begin(&self, kind: Kind, found: &Found) -> arm::Operation {
+    async fn begin(&self, kind: Kind, found: &Found) -> arm::Operation {
         let location = record::document(&found.spec, found.record.as_ref()).settings.location;
         let id = OperationId::new(&found.id, &location, crate::Gateway::new_id().to_string());
-        self.inner.operations.begin(kind, &found.id, id)
+        self.inner.operations.begin(kind, &found.id, id).await
     }
 }
 
@@ -281,17 +304,19 @@ impl<B: Backend> Inner<B> {
         Ok((Found { id, spec, record: Some(record) }, is_new))
     }
 
-    /// Resolves when the pool has, or has had, a session.
-    async fn first_session(&self, spec: &PoolSpec) -> Result<(), ArmError> {
+    /// Resolves when the pool has, or has had, a session, or cannot have one. `None`: the server ends first.
+    async fn first_session(&self, spec: &PoolSpec) -> Option<Result<(), ArmError>> {
         if spec.ready_sessions == 0 {
-            return Ok(());
+            return Some(Ok(()));
         }
-        let failed = |reason: String| Err(ArmError::Provisioning(reason));
+        let failed = |reason: String| Some(Err(ArmError::Provisioning(reason)));
         let begun = tokio::time::Instant::now();
         loop {
-            let Ok(snapshot) = self.pools.snapshot(&spec.name).await else { return failed("it was deleted meanwhile".to_owned()) };
+            let Ok(snapshot) = self.pools.snapshot(&spec.name).await else {
+                return self.pools.get(&spec.name).is_none().then(|| Err(deleted_meanwhile()));
+            };
             if snapshot.totals.created > 0 {
-                return Ok(());
+                return Some(Ok(()));
             }
             let reason = snapshot.failures.first().map(|failure| failure.reason.clone());
             match reason {
@@ -320,7 +345,7 @@ impl<B: Backend> Inner<B> {
     }
 
     async fn state(&self, name: &str) -> ProvisioningState {
-        match self.operations.creation_of(name) {
+        match self.operations.creation_of(name).await {
             Some(OperationState::InProgress) => ProvisioningState::InProgress,
             // What failed at first may have been mended.
             Some(OperationState::Failed(_)) => match self.pools.snapshot(name).await {
@@ -357,7 +382,7 @@ impl<B: Backend> Inner<B> {
     }
 
     async fn result(&self, id: &OperationId, context: &Context<'_>) -> Result<Response, ArmError> {
-        let known = self.operations.find(id)?;
+        let known = self.operations.find(id).await?;
         let resource = match known.kind {
             Kind::Delete => None,
             Kind::Create => match self.find(&known.pool).await.ok().flatten() {
@@ -384,6 +409,10 @@ impl<B: Backend> Inner<B> {
         };
         Ok(Response::ok(arm::mcp_credentials(&key)))
     }
+}
+
+fn deleted_meanwhile() -> ArmError {
+    ArmError::Provisioning("it was deleted meanwhile".to_owned())
 }
 
 /// All belong to the tenant of the issuer of this machine.

@@ -43,4 +43,16 @@ impl Store {
         })
         .await
     }
+
+    /// Forgets the texts of these names, where there are such.
+    pub async fn delete_documents(&self, kind: &'static str, names: Vec<String>) -> Result<(), StoreError> {
+        self.ask_durably(move |connection| {
+            let change = connection.transaction()?;
+            for name in &names {
+                change.prepare_cached("DELETE FROM documents WHERE kind = ? AND name = ?")?.execute(params![kind, name])?;
+            }
+            change.commit()
+        })
+        .await
+    }
 }

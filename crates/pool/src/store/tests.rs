@@ -250,7 +250,10 @@ async fn documents_are_kept_by_kind_and_name() {
     assert_eq!(store.documents("a").await.unwrap(), [("x".to_owned(), "2".to_owned())]);
     assert!(store.delete_document("a", "x").await.unwrap());
     assert!(!store.delete_document("a", "x").await.unwrap());
-    assert_eq!(store.document("b", "x").await.unwrap().as_deref(), Some("3"));
+    store.put_document("b", "y", "4").await.unwrap();
+    store.put_document("b", "z", "5").await.unwrap();
+    store.delete_documents("b", vec!["y".to_owned(), "z".to_owned(), "none".to_owned()]).await.unwrap();
+    assert_eq!(store.documents("b").await.unwrap(), [("x".to_owned(), "3".to_owned())]);
 }
 
 #[tokio::test]

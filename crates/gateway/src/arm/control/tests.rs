@@ -143,6 +143,72 @@ async fn a_document_is_the_same_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_came_of_an_operation_is_told_after_a_restart() {
+    let store = Store::in_memory().unwrap();
+    let first = plane(&store).await;
+    let node = json!({"location": "eastus", "properties": {"containerType": "NodeLTS"}});
+    let (_, made, _) = call(&first, "PUT", &format!("{IN_RG}/kept"), &python()).await;
+    let (_, failed, _) = call(&first, "PUT", &format!("{IN_RG}/never"), &node).await;
+    let (_, removing, _) = call(&first, "DELETE", &format!("{IN_RG}/kept"), &Value::Null).await;
+    let before = [
+        finish(&first, &made, "Azure-AsyncOperation").await,
+        finish(&first, &failed, "Azure-AsyncOperation").await,
+        finish(&first, &removing, "Location").await,
+    ];
+    assert_eq!((&before[1].1["status"], before[2].0), (&json!("Failed"), 204), "{before:?}");
+    first.inner.pools.shutdown().await;
+
+    let second = plane(&store).await;
+    second.resume().await;
+    let after = [
+        finish(&second, &made, "Azure-AsyncOperation").await,
+        finish(&second, &failed, "Azure-AsyncOperation").await,
+        finish(&second, &removing, "Location").await,
+    ];
+    assert_eq!(after, before);
+    assert_eq!(get(&second, &format!("{IN_RG}/never")).await.1["properties"]["provisioningState"], "Failed");
+}
+
+#[tokio::test]
+async fn what_an_operation_had_done_when_the_server_ended_counts() {
+    let store = Store::in_memory().unwrap();
+    let first = plane(&store).await;
+    assert_eq!(put(&first, "kept", python()).await.0, 201);
+    // As a server that is killed at once leaves them.
+    let begun = async |kind, pool: &str, operation: &str| {
+        let pool = PoolId { subscription: "s".to_owned(), resource_group: "rg".to_owned(), name: pool.to_owned() };
+        let id = OperationId::new(&pool, "eastus", operation);
+        first.inner.operations.begin(kind, &pool, id).await.removing("http://127.0.0.1:1", &ApiVersion::of_query(None)).headers
+    };
+    let made = begun(Kind::Create, "kept", "made").await;
+    let unmade = begun(Kind::Create, "none", "unmade").await;
+    let removed = begun(Kind::Delete, "gone", "removed").await;
+    let second = plane(&store).await;
+    second.resume().await;
+    let (status, resource) = finish(&second, &made, "Location").await;
+    assert_eq!((status, &resource["name"]), (200, &json!("kept")), "{resource}");
+    let (status, error) = finish(&second, &unmade, "Location").await;
+    assert_eq!((status, &error["error"]["code"]), (500, &json!("SessionPoolProvisioningFailed")));
+    assert_eq!(finish(&second, &removed, "Location").await.0, 204);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_leaves_the_making_of_a_pool_to_the_next() {
+    let store = Store::in_memory().unwrap();
+    let first = plane(&store).await;
+    let node = json!({"location": "eastus", "properties": {"containerType": "NodeLTS"}});
+    let (_, headers, _) = call(&first, "PUT", &format!("{IN_RG}/never"), &node).await;
+    first.inner.pools.shutdown().await;
+    first.inner.tasks.close();
+    first.inner.tasks.wait().await;
+    let second = plane(&store).await;
+    second.resume().await;
+    let (_, operation) = finish(&second, &headers, "Azure-AsyncOperation").await;
+    let message = operation["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("node is not installed"), "{operation}");
+}
+
+#[tokio::test]
 async fn a_pool_whose_sessions_cannot_be_made_says_so_until_they_can() {
     let plane = plane(&Store::in_memory().unwrap()).await;
     let target = format!("{IN_RG}/nodepool");
