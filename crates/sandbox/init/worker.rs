@@ -78,6 +78,7 @@ fn seal(plan: &Plan, ends: &Ends, status: i32) -> Result<(), Failure> {
     take(plan, step::STDIO, || {
         sys::set_name(c"greenroom-work")?;
         sys::new_session()?;
+        // They came in this order, and descriptor 0 was open: none stands yet where one before it goes.
         for (at, fd) in (0..).zip(ends.stdio) {
             sys::put(fd, at)?;
         }

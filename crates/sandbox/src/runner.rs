@@ -63,6 +63,7 @@ fn serve_to_the_end() -> ExitCode {
 }
 
 fn run() -> io::Result<()> {
+    sys::close_inherited()?;
     rustix::thread::set_name(c"greenroom-run")?;
     let control = io::stdin().as_fd().try_clone_to_owned()?;
     let config = read_config(&control)?;

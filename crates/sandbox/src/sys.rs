@@ -143,12 +143,14 @@ impl Becoming<'_> {
     /// System calls only: the memory is the parent's.
     fn prepare(&self) -> io::Result<()> {
         rustix::stdio::dup2_stdin(self.stdin)?;
+        // The program has its end of the socket and nothing else: what the runner writes to is no business of a sandbox.
+        close_on_exec_from(1)?;
         Ok(self.ambient.iter().try_for_each(|capability| configure_capability_in_ambient_set(capability, true))?)
     }
 }
 
-/// Starts a program in new namespaces without a copy of this process. It has our first three descriptors, of which the first is `stdin`,
-/// and of our capabilities those to hand on. Gives its pid and a pidfd.
+/// Starts a program in new namespaces without a copy of this process. Its only descriptor is `stdin`; of our capabilities it has those
+/// to hand on. Gives its pid and a pidfd.
 pub(crate) fn spawn(
     stack: Stack,
     (program, name): (BorrowedFd<'_>, &CStr),
@@ -241,6 +243,13 @@ impl Command {
         unsafe { libc::execve(self.path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
         io::Error::last_os_error()
     }
+}
+
+/// Closes what this process was started with beside its first three descriptors (close_range(2)): its parent may have had, and handed
+/// on without knowing, what its own parent left open. The first thing that the process does.
+pub(crate) fn close_inherited() -> io::Result<()> {
+    // SAFETY: touches no memory, and before anything was opened nothing owns a descriptor above 2.
+    check(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) })
 }
 
 /// Marks every descriptor from `first` on close-on-exec (close_range(2), Linux 5.11).

@@ -106,6 +106,7 @@ fn main() -> ExitCode {
         each_that_stays_has_a_slot_beyond_those_of_jobs_also_when_it_is_asked_for_before_there_is_any,
         dropped_it_is_killed_and_its_place_is_free_again,
         out_of_memory_is_told,
+        nothing_that_the_server_was_started_with_reaches_a_sandbox,
         with_the_runner_it_ends_and_others_can_be_made,
         what_a_compile_stage_made_is_used_again_only_for_the_same_job_of_the_same_tenant,
         a_streamed_job_uses_what_was_kept_and_tells_of_both_stages,

@@ -155,3 +155,42 @@ pub async fn with_the_runner_it_ends_and_others_can_be_made(local: Local) -> Res
     }
     Err("no sandbox after the runner's end".into())
 }
+
+/// A process below the runner: its name and its descriptors.
+fn below(pid: i32, found: &mut Vec<(String, Vec<(String, String)>)>) -> Result<(), Failed> {
+    let descriptor = |entry: std::fs::DirEntry| {
+        let leads = std::fs::read_link(entry.path()).unwrap_or_default();
+        (entry.file_name().to_string_lossy().into_owned(), leads.to_string_lossy().into_owned())
+    };
+    // One that has ended meanwhile has nothing.
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().map(descriptor);
+    found.push((name.trim_end().into(), descriptors.collect()));
+    for child in std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default().split_whitespace() {
+        below(child.parse()?, found)?;
+    }
+    Ok(())
+}
+
+pub async fn nothing_that_the_server_was_started_with_reaches_a_sandbox(local: Local) -> Result<(), Failed> {
+    local.shutdown().await;
+    // As a shell leaves it open for those whom it starts.
+    let inherited = tempfile::NamedTempFile::new()?;
+    let _left_open = rustix::io::dup(inherited.as_file())?;
+    let local = Local::start(crate::config(greenroom_core::Profile::Full), 4).await?;
+    let sandbox = local.open(spec(ECHO)).await?;
+    assert_eq!(ask(&sandbox.channel, "one\n").await?, "1 one");
+    let mut found = Vec::new();
+    below(crate::runner_pid().ok_or("no runner found")?, &mut found)?;
+    let path = inherited.path().to_string_lossy();
+    for (name, descriptors) in &found {
+        assert!(descriptors.iter().all(|(_, leads)| *leads != path), "{name}: {descriptors:?}");
+    }
+    // Others are in the making, and have what they need for that. This one's program is the shell.
+    let at = found.iter().position(|(name, _)| name == "sh").ok_or("no program")?;
+    let (init, descriptors) = &found[at - 1];
+    let numbers: Vec<&str> = descriptors.iter().map(|(number, _)| number.as_str()).collect();
+    assert_eq!((init.as_str(), numbers), ("greenroom-init", vec!["0"]));
+    local.shutdown().await;
+    Ok(())
+}
