@@ -50,8 +50,7 @@ pub fn stack_bytes(memory_bytes: u64, cgroups: bool) -> u64 {
 
 /// The numbers of the steps that the first process takes, and the worker (src/step.rs).
 pub mod step {
-    pub const PARENT_DEATH: u8 = 14;
-    pub const HOSTNAME: u8 = 15;
+    pub const PARENT_DEATH: u8 = 15;
     pub const LOOPBACK: u8 = 16;
     pub const MOUNT_DISK: u8 = 17;
     pub const MOUNT_PROC: u8 = 18;

@@ -82,7 +82,6 @@ fn live(plan: &Plan) -> Result<(), Failure> {
         sys::set_name(c"greenroom-init")?;
         sys::die_with_parent()
     })?;
-    take(plan, step::HOSTNAME, || sys::set_host_name(b"greenroom"))?;
     if plan.has(LOOPBACK) {
         take(plan, step::LOOPBACK, sys::loopback_up)?;
     }
@@ -129,6 +128,9 @@ fn live(plan: &Plan) -> Result<(), Failure> {
         sys::close(proc);
         if plan.has(OWN_UIDS) {
             sys::take_identity(plan.init_uid())?;
+        } else {
+            // The program has our uid: it shall not see us, nor what we have open, also where Landlock does not keep it from us.
+            sys::let_nobody_look()?;
         }
         sys::drop_capabilities()?;
         // Had the slot died in between, the sending would fail.
@@ -180,6 +182,9 @@ fn mount_disk(plan: &Plan) -> Result<(), Errno> {
     const _: () = assert!(AT.count_bytes() == DISK.len());
     let continues = plan.has(CONTINUES);
     let disk = if continues {
+        if !plan.has(OWN_UIDS) {
+            sys::unmount(AT)?;
+        }
         sys::open_at(sys::AT_FDCWD, AT.into(), sys::O_PATH | sys::O_DIRECTORY | sys::O_NOFOLLOW)?
     } else {
         let settings = [(c"size", Text::new(plan.size())?), (c"nr_inodes", Text::new(plan.inodes())?), (c"mode", c"0700".into())];
@@ -191,6 +196,10 @@ fn mount_disk(plan: &Plan) -> Result<(), Errno> {
     show(plan, disk, TMP[usize::from(continues)], c"/tmp".into())?;
     show(plan, disk, SHM[usize::from(continues)], c"/dev/shm".into())?;
     sys::close(disk);
+    if !plan.has(OWN_UIDS) {
+        // The program has our uid, and the mode does not keep it out: what it made there could be in a later stage's way.
+        sys::mount(c"/var".into(), AT.into(), sys::MS_BIND)?;
+    }
     Ok(())
 }
 

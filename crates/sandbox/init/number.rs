@@ -29,7 +29,7 @@ mod of_this_machine {
     pub const CAPSET: usize = 126;
     pub const PRCTL: usize = 157;
     pub const MOUNT: usize = 165;
-    pub const SETHOSTNAME: usize = 170;
+    pub const UMOUNT2: usize = 166;
     pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
     pub const OPENAT: usize = 257;
@@ -46,6 +46,7 @@ mod of_this_machine {
     pub const FCNTL: usize = 25;
     pub const IOCTL: usize = 29;
     pub const MKDIRAT: usize = 34;
+    pub const UMOUNT2: usize = 39;
     pub const MOUNT: usize = 40;
     pub const FCHDIR: usize = 50;
     pub const FCHOWNAT: usize = 54;
@@ -62,7 +63,6 @@ mod of_this_machine {
     pub const SETRESGID: usize = 149;
     pub const SETSID: usize = 157;
     pub const SETGROUPS: usize = 159;
-    pub const SETHOSTNAME: usize = 161;
     pub const GETRUSAGE: usize = 165;
     pub const UMASK: usize = 166;
     pub const PRCTL: usize = 167;

@@ -380,9 +380,10 @@ pub fn mount_new(kind: Text<'_>, settings: &[(&CStr, Text<'_>)], attributes: usi
     Ok(root as i32)
 }
 
-pub fn set_host_name(name: &[u8]) -> Result<(), Errno> {
-    // SAFETY: reads as many bytes as there are.
-    unsafe { call(number::SETHOSTNAME, [name.as_ptr() as usize, name.len(), 0, 0, 0, 0]) }.map(drop)
+/// Takes away the topmost mount there.
+pub fn unmount(at: &CStr) -> Result<(), Errno> {
+    // SAFETY: a text that ends.
+    unsafe { call(number::UMOUNT2, [at.as_ptr() as usize, 0, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// netdevice(7).
@@ -411,6 +412,13 @@ pub fn set_name(name: &CStr) -> Result<(), Errno> {
     const PR_SET_NAME: usize = 15;
     // SAFETY: a text that ends.
     unsafe { call(number::PRCTL, [PR_SET_NAME, name.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Keeps this process's files in /proc, and its memory, from others of its uid (prctl(2), PR_SET_DUMPABLE).
+pub fn let_nobody_look() -> Result<(), Errno> {
+    const PR_SET_DUMPABLE: usize = 4;
+    // SAFETY: touches no memory.
+    unsafe { call(number::PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// Asks for SIGKILL at the parent's end. A change of identity clears it (prctl(2)).

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags},
-    process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, wait},
+    process::{DumpableBehavior, Pid, Signal, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, wait},
 };
 
 use crate::{
@@ -72,6 +72,10 @@ fn live(birth: Birth<'_>, ends: WorkerEnds) -> Result<(), Failure> {
     drop(ends);
     take(Step::Ready, || {
         rights::drop_capabilities()?;
+        if !birth.shared.own_uids {
+            // The program has our uid: it shall not look into us, also where Landlock does not keep it from that.
+            set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        }
         // A change of identity clears it (prctl(2)). Had the slot died in between, the send below would fail.
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let fds: Vec<BorrowedFd<'_>> = [Some(&pidfd), directory.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();

@@ -11,7 +11,6 @@ use crate::{
 // A step that comes or goes moves the others.
 const _: () = assert!(
     layout::step::PARENT_DEATH == Step::ParentDeath as u8
-        && layout::step::HOSTNAME == Step::Hostname as u8
         && layout::step::LOOPBACK == Step::Loopback as u8
         && layout::step::MOUNT_DISK == Step::MountDisk as u8
         && layout::step::MOUNT_PROC == Step::MountProc as u8

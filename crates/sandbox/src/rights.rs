@@ -11,7 +11,7 @@ use rustix::{
     },
 };
 
-/// What the first process of a sandbox needs: to mount, name its host, bring loopback up, make directories, and give them and itself
+/// What the first process of a sandbox needs: to mount, bring loopback up, make directories, and give them and itself
 /// other owners.
 pub(crate) const INIT: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::NET_ADMIN)

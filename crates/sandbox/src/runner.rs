@@ -438,6 +438,7 @@ fn settle(slot: &Slot) -> Result<(), Failure> {
         // down, and nobody has the right to change it; queues, semaphores and the host's name the filter refuses (a fresh IPC
         // namespace would be a fifth of what making a sandbox costs).
         take(Step::SlotNetwork, || sys::unshare(UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS))?;
+        take(Step::Hostname, || rustix::system::sethostname(b"greenroom"))?;
     }
     Ok(())
 }

@@ -42,6 +42,8 @@ steps! {
     SlotPriority = "slot_priority",
     /// Give the slot its network namespace.
     SlotNetwork = "slot_network",
+    /// Name the host that its sandboxes see.
+    Hostname = "hostname",
     /// Make a run's own cgroup.
     LeafCgroup = "leaf_cgroup",
     /// Pipes and sockets of a run.
@@ -52,8 +54,6 @@ steps! {
     CloneInit = "clone_init",
     /// Die with the parent.
     ParentDeath = "parent_death",
-    /// Name the sandbox's host.
-    Hostname = "hostname",
     /// Bring loopback up.
     Loopback = "loopback",
     /// Mount the private tmpfs and its three views.

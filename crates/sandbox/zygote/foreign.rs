@@ -96,6 +96,7 @@ unsafe extern "C" {
     pub fn send(fd: c_int, buffer: *const c_void, len: usize, flags: c_int) -> isize;
     pub fn write(fd: c_int, buffer: *const c_void, len: usize) -> isize;
     pub fn pread(fd: c_int, buffer: *mut c_void, len: usize, offset: i64) -> isize;
+    pub fn recv(fd: c_int, to: *mut c_void, len: usize, flags: c_int) -> isize;
     pub fn recvmsg(fd: c_int, message: *mut MsgHdr, flags: c_int) -> isize;
     pub fn sendmsg(fd: c_int, message: *const MsgHdr, flags: c_int) -> isize;
     pub fn setns(fd: c_int, kind: c_int) -> c_int;

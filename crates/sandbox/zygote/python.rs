@@ -125,18 +125,15 @@ extern "C" fn main(argc: c_int, argv: *mut *mut c_char, variables: *mut *mut c_c
         }
         let shim = load_shim();
         if shim.is_null() {
-            PyErr_Print();
-            return say(c"the shim cannot be loaded\n");
+            return complain(c"the shim cannot be loaded\n");
         }
         let prepared = PyObject_CallFunction(PyDict_GetItemString(shim, c"prepare".as_ptr()), null());
         if prepared.is_null() {
-            PyErr_Print();
-            return say(c"the interpreter cannot be warmed up\n");
+            return complain(c"the interpreter cannot be warmed up\n");
         }
         Py_DecRef(prepared);
         let Some(held) = Held::find(shim) else {
-            PyErr_Print();
-            return say(c"the shim is not the one for this library\n");
+            return complain(c"the shim is not the one for this library\n");
         };
         // A program finds no trace of them in /proc/self/environ.
         for variable in ours.into_iter().flatten() {
@@ -165,6 +162,22 @@ unsafe fn find_variable(variables: *mut *mut c_char, name: &[u8]) -> Option<*mut
         }
         None
     }
+}
+
+/// Says an error of the interpreter, and what it means: but not where nobody can ask for children any more. A runner that ends takes
+/// along much that an interpreter needs to start.
+/// SAFETY: the interpreter is initialised, and this, its only thread, has its lock.
+unsafe fn complain(what: &CStr) -> c_int {
+    const MSG_PEEK: c_int = 2;
+    const MSG_DONTWAIT: c_int = 0x40;
+    let mut byte = 0_u8;
+    unsafe {
+        if recv(REQUESTS, addr_of_mut!(byte).cast(), 1, MSG_PEEK | MSG_DONTWAIT) != 0 {
+            PyErr_Print();
+            say(what);
+        }
+    }
+    1
 }
 
 fn say(what: &CStr) -> c_int {

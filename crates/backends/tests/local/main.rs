@@ -4,6 +4,9 @@
 mod harness;
 mod kept;
 mod open;
+#[path = "../harness/profiles.rs"]
+mod profiles;
+mod same_uid;
 mod zygote;
 
 use std::{process::ExitCode, sync::OnceLock, time::Duration};
@@ -17,6 +20,7 @@ use greenroom_sandbox::{Network, SandboxConfig};
 use kept::*;
 use libtest_mimic::{Failed, Trial};
 use open::*;
+use same_uid::*;
 use zygote::*;
 
 const DISK: DiskLimits = DiskLimits { bytes: 32 << 20, inodes: 1000 };
@@ -123,11 +127,20 @@ fn main() -> ExitCode {
         whatever_the_files_are_cold_and_warm_do_the_same,
         when_the_zygote_dies_programs_start_cold_until_the_next_is_there,
     ];
-    harness::main(|| tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect())
+    let of_rootless: Vec<(&'static str, Test)> =
+        tests![a_program_cannot_look_into_its_init, what_a_stage_makes_beside_its_files_is_in_no_later_stages_way];
+    harness::main(|| {
+        if profiles::profile() != Profile::Full {
+            return of_rootless.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
+        }
+        let again = || profiles::again(Profile::Rootless, &WITHOUT_LANDLOCK);
+        let again = Trial::test("in_profile_rootless_without_landlock_programs_are_kept_apart_all_the_same", again);
+        tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).chain([again]).collect()
+    })
 }
 
 fn run(test: Test) -> Result<(), Failed> {
-    harness::run(config(Profile::Full), 4, Duration::from_secs(60), test)
+    harness::run(config(profiles::profile()), 4, Duration::from_secs(60), test)
 }
 
 fn only(finished: &Finished) -> &greenroom_core::StageOutcome {

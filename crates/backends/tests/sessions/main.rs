@@ -8,6 +8,8 @@ mod javascript;
 mod profiles;
 mod python;
 mod shell;
+#[path = "../harness/profiles.rs"]
+mod weaker;
 
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
@@ -39,7 +41,7 @@ fn config() -> SandboxConfig {
         ("bash/session.py", SHELL),
     ];
     SandboxConfig {
-        require: Some(profile()),
+        require: Some(weaker::profile()),
         network: Network::None,
         system_root: None,
         etc: vec!["alternatives".into(), "python3.11".into(), "matplotlibrc".into(), "fonts".into()],

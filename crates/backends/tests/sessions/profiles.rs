@@ -2,9 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -16,16 +14,10 @@ use greenroom_pool::{
 };
 use libtest_mimic::Trial;
 
-use super::{Sessions, Tested, cell, code, config, harness, made, printed, session, sh, shown, spec, value};
-
-/// Says to a run of this suite which profile it is for.
-const VARIABLE: &str = "GREENROOM_TEST_PROFILE";
-
-/// How the profiles are got: by giving these rights away.
-const WEAKER: [(Profile, &[&str]); 2] = [
-    (Profile::Rootless, &["--reuid=65534", "--regid=65534", "--clear-groups"]),
-    (Profile::Restricted, &["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]),
-];
+use super::{
+    Sessions, Tested, cell, code, config, made, printed, session, sh, shown, spec, value,
+    weaker::{self, profile},
+};
 
 /// What is looked at in every profile.
 const EVERYWHERE: [&str; 24] = [
@@ -55,11 +47,6 @@ const EVERYWHERE: [&str; 24] = [
     "what_nobody_counts_is_limited_by_process",
 ];
 
-/// The profile that this run of the suite is for.
-pub fn profile() -> Profile {
-    std::env::var(VARIABLE).ok().and_then(|name| name.parse().ok()).unwrap_or(Profile::Full)
-}
-
 pub fn is_for_this_profile(test: &str) -> bool {
     match profile() {
         Profile::Full => true,
@@ -74,24 +61,8 @@ pub fn weaker_profiles() -> Vec<Trial> {
     if profile() != Profile::Full {
         return Vec::new();
     }
-    WEAKER.map(|(profile, rights)| Trial::test(format!("sessions_in_profile_{profile}"), move || again(profile, rights))).into()
-}
-
-fn again(profile: Profile, rights: &[&str]) -> Tested {
-    let root = fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
-    if !root || Command::new("setpriv").arg("--version").output().is_err() {
-        return harness::skipped("root and setpriv are needed");
-    }
-    // A place where anybody may go.
-    let place = tempfile::tempdir()?;
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755))?;
-    let suite = place.path().join("sessions");
-    fs::copy(std::env::current_exe()?, &suite)?;
-    let ran = Command::new("setpriv").args(rights).arg(&suite).env(VARIABLE, profile.to_string()).env("HOME", "/tmp").output()?;
-    if ran.status.success() {
-        return Ok(());
-    }
-    Err(format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr)).into())
+    let trial = |profile| Trial::test(format!("sessions_in_profile_{profile}"), move || weaker::again(profile, &[]));
+    [Profile::Rootless, Profile::Restricted].map(trial).into()
 }
 
 /// Processes whose command line has this word.

@@ -1,0 +1,45 @@
+//! Profile rootless: the program has the uid of whoever keeps it, and where the kernel has no Landlock only the mounts, the filter and what
+//! our own processes let others see of them are left.
+
+use greenroom_backends::Local;
+use greenroom_core::Verdict;
+use libtest_mimic::Failed;
+
+use crate::{job, only, sh, text};
+
+/// Makes a system call of Landlock answer what a kernel without it does, and becomes the program that its arguments name: a filter of
+/// classic BPF (seccomp(2)) that looks at the number of the call.
+pub const WITHOUT_LANDLOCK: [&str; 3] = [
+    "/usr/bin/python3",
+    "-c",
+    "import ctypes, os, struct, sys
+libc, create_ruleset, enosys = ctypes.CDLL(None, use_errno=True), 444, 38
+rules = [(0x20, 0, 0, 0), (0x15, 0, 1, create_ruleset), (0x06, 0, 0, 0x50000 | enosys), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *rule) for rule in rules))
+program = ctypes.create_string_buffer(struct.pack('HxxxxxxP', len(rules), ctypes.addressof(code)))
+for call in ((38, 1, 0, 0, 0), (22, 2, program, 0, 0)):
+    if libc.prctl(*call) != 0: sys.exit('prctl: %d' % ctypes.get_errno())
+os.execv(sys.argv[1], sys.argv[1:])",
+];
+
+pub async fn a_program_cannot_look_into_its_init(local: Local) -> Result<(), Failed> {
+    assert_eq!(local.host().landlock_abi, 0, "Landlock is there");
+    let look = "for name in environ maps mem status cmdline; do cat /proc/1/$name 2>/dev/null && echo reads $name; done
+        (exec 3<>/proc/1/mem) 2>/dev/null && echo opens mem
+        for name in fd root cwd fd/0; do ls -l /proc/1/$name/ 2>/dev/null; done
+        ls /proc | grep -x 1
+        echo end";
+    let finished = local.run(job(vec![sh(look)])).await?;
+    assert_eq!(text(&only(&finished).output.stdout), "end\n");
+    Ok(())
+}
+
+pub async fn what_a_stage_makes_beside_its_files_is_in_no_later_stages_way(local: Local) -> Result<(), Failed> {
+    let first = "mkdir -p /run/disk/tmp-run/x /run/disk/shm-run/x 2>/dev/null; ls /run/disk/submission 2>/dev/null
+        echo mine > kept; echo lost > /tmp/lost; echo lost > /dev/shm/lost; echo first";
+    let finished = local.run(job(vec![sh(first), sh("cat kept; ls -A /tmp /dev/shm; echo x > /tmp/x && echo second")])).await?;
+    let outputs: Vec<_> = finished.outcome.stages.iter().map(|stage| (stage.verdict, text(&stage.output.stdout))).collect();
+    assert_eq!(outputs[0], (Verdict::Ok, "first\n".into()));
+    assert_eq!(outputs[1], (Verdict::Ok, "mine\n/dev/shm:\n\n/tmp:\nsecond\n".into()));
+    Ok(())
+}
