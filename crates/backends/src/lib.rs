@@ -9,7 +9,7 @@ mod session;
 
 pub use local::{
     Control, Event, ExecError, Execution, Finished, Held, KeptStatus, Local, LocalStatus, OpenEnd, OpenHandle, OpenSandbox,
-    OpenSpec, OpenUsage, StandbyStatus, StartError, StockStatus, Timings,
+    OpenSpec, OpenUsage, StandbyStatus, Start, StartError, StockStatus, Timings,
 };
 pub use session::{
     CellError, CellStatus, CellValue, CodeExecution, CodeResult, FILE_BYTES_MAX, FileError, FileInfo, FileKind, FileReader,

@@ -143,8 +143,33 @@ pub struct Finished {
     pub outcome: Outcome,
     /// How long each hop took.
     pub timings: Timings,
-    /// Whether its program came from a warm interpreter that was forked.
-    pub forked: bool,
+    /// How its first program was started.
+    pub start: Start,
+}
+
+/// How a job's first program was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// By a fresh process, in a sandbox that was ready or was made for it.
+    Cold,
+    /// A warm interpreter was forked when the job came.
+    Forked,
+    /// A warm interpreter's child was ready, in its sandbox.
+    Ready,
+    /// A process stood by in its sandbox.
+    Standby,
+}
+
+impl Start {
+    /// As it stands in metrics: `cold`, `forked`, `ready`, `standby`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Start::Cold => "cold",
+            Start::Forked => "forked",
+            Start::Ready => "ready",
+            Start::Standby => "standby",
+        }
+    }
 }
 
 /// Time spent in each hop behind admission, microseconds, summed over the stages.
@@ -378,13 +403,17 @@ impl Inner {
                 timings.count(&end);
                 outcomes.push(end.outcome);
             }
-            return Ok(Finished { outcome: Outcome { stages: outcomes }, timings, forked: false });
+            return Ok(Finished { outcome: Outcome { stages: outcomes }, timings, start: Start::Standby });
         }
         // A child's files are its own: no other stage goes on with them.
         let only = job.stages.get(first).filter(|_| stages == 1);
         let kind = only.map_or(Kind::Program, |stage| self.kind_of(stage.warm.as_deref(), &stage.argv));
         let mut lease = self.slots.lease(job.disk, kind).await?;
-        let forked = matches!(lease.kind(), Some(Kind::Zygote(_)));
+        let start = match lease.kind() {
+            Some(Kind::Zygote(_)) if lease.was_ready => Start::Ready,
+            Some(Kind::Zygote(_)) => Start::Forked,
+            _ => Start::Cold,
+        };
         timings.lease_us += monotonic_us() - begun;
         for (index, spec) in job.stages.iter().enumerate().skip(first) {
             let files = if index == first { found.as_ref() } else { &[] };
@@ -421,7 +450,7 @@ impl Inner {
             };
             timings.lease_us += monotonic_us() - begun;
         }
-        Ok(Finished { outcome: Outcome { stages: outcomes }, timings, forked })
+        Ok(Finished { outcome: Outcome { stages: outcomes }, timings, start })
     }
 }
 

@@ -152,7 +152,7 @@ impl Talk {
         drop(place);
         match execution.finished.await {
             Ok(Ok(finished)) => {
-                settle(gateway, runtime, &finished.outcome, &mut hops, finished.timings);
+                settle(gateway, runtime, &finished, &mut hops);
                 Ok(Close::JobCompleted)
             }
             Ok(Err(error)) => {

@@ -34,9 +34,9 @@ pub(crate) async fn execute(gateway: &Inner, subject: &Subject, body: Value, beg
         () = gateway.cut.cancelled() => return Err(Denied::Draining { retry_after_s: 1 }.into()),
     };
     drop(place);
-    let Finished { outcome, timings, .. } = finished.inspect_err(|error| gateway.metrics.failure(error.blame()))?;
-    settle(gateway, &runtime, &outcome, &mut hops, timings);
-    let answer = ExecuteResponse::new(runtime.language(), runtime.version(), &outcome);
+    let finished = finished.inspect_err(|error| gateway.metrics.failure(error.blame()))?;
+    settle(gateway, &runtime, &finished, &mut hops);
+    let answer = ExecuteResponse::new(runtime.language(), runtime.version(), &finished.outcome);
     let mut response = reply::json(StatusCode::OK, &answer);
     if let Ok(value) = HeaderValue::from_str(&hops.server_timing()) {
         response.headers_mut().insert("server-timing", value);
@@ -99,13 +99,14 @@ pub(crate) fn adapt(
 }
 
 /// Counts what happened.
-pub(crate) fn settle(gateway: &Inner, runtime: &Runtime, outcome: &greenroom_core::Outcome, hops: &mut Hops, timings: Timings) {
-    let Timings { lease_us, turn_us, sandbox_us, run_us, settle_us } = timings;
+pub(crate) fn settle(gateway: &Inner, runtime: &Runtime, finished: &Finished, hops: &mut Hops) {
+    let Timings { lease_us, turn_us, sandbox_us, run_us, settle_us } = finished.timings;
     *hops = Hops { admit_us: hops.admit_us + turn_us, lease_us, sandbox_us, run_us, settle_us, ..*hops };
     gateway.metrics.hops(hops);
     let Hops { adapt_us, admit_us, .. } = *hops;
     tracing::debug!(adapt_us, admit_us, lease_us, sandbox_us, run_us, settle_us, "execution ended");
-    for stage in &outcome.stages {
+    gateway.metrics.start(runtime.language(), finished.start);
+    for stage in &finished.outcome.stages {
         gateway.metrics.stage(runtime.language(), stage);
         tracing::info!(
             runtime = runtime.language(),

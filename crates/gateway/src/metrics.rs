@@ -8,6 +8,7 @@ use std::{
     sync::atomic::{AtomicI64, Ordering},
 };
 
+use greenroom_backends::Start;
 use greenroom_core::StageOutcome;
 use greenroom_pool::Snapshot;
 use pools::PoolMetrics;
@@ -22,6 +23,12 @@ struct StageLabels {
     runtime: String,
     stage: &'static str,
     verdict: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StartLabels {
+    runtime: String,
+    start: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -98,6 +105,7 @@ impl Hops {
 pub(crate) struct Metrics {
     registry: Registry,
     stages: Family<StageLabels, Counter>,
+    starts: Family<StartLabels, Counter>,
     session_executions: Family<SessionLabels, Counter>,
     failures: Family<FailureLabels, Counter>,
     /// In the order of [`Hops::each`].
@@ -128,6 +136,8 @@ impl Metrics {
         let mut registry = Registry::with_prefix("greenroom");
         let stages = Family::default();
         registry.register("stages", "Stages run, by runtime, stage and verdict", stages.clone());
+        let starts = Family::default();
+        registry.register("starts", "Executions, by runtime and how their first program was started", Family::clone(&starts));
         let session_executions = Family::default();
         let help = "Cells and commands run in sessions, by the kind of their pool and what came of them";
         registry.register("session_executions", help, session_executions.clone());
@@ -175,6 +185,7 @@ impl Metrics {
             kept_bytes,
             registry,
             stages,
+            starts,
             session_executions,
             failures,
             hops,
@@ -190,6 +201,10 @@ impl Metrics {
     pub(crate) fn stage(&self, runtime: &str, outcome: &StageOutcome) {
         let labels = StageLabels { runtime: runtime.to_owned(), stage: outcome.kind.as_str(), verdict: outcome.verdict.as_str() };
         self.stages.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn start(&self, runtime: &str, start: Start) {
+        self.starts.get_or_create(&StartLabels { runtime: runtime.to_owned(), start: start.as_str() }).inc();
     }
 
     pub(crate) fn session_execution(&self, kind: &'static str, status: &'static str) {

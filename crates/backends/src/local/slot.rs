@@ -209,12 +209,14 @@ pub(super) struct Lease {
     left: Left,
     /// Counted as one that stays, if it does.
     pub(super) staying: Option<Staying>,
+    /// Whether it was there before it was asked for.
+    pub(super) was_ready: bool,
 }
 
 impl Lease {
     pub(super) fn new(slots: &Arc<Slots>, prepared: Prepared) -> Self {
         slots.table().busy += 1;
-        Self { slots: Arc::clone(slots), prepared: Some(prepared), left: Left::Running, staying: None }
+        Self { slots: Arc::clone(slots), prepared: Some(prepared), left: Left::Running, staying: None, was_ready: false }
     }
 
     pub(super) fn kind(&self) -> Option<Kind> {

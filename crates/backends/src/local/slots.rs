@@ -3,6 +3,9 @@
 //! A slot's connection has one owner at a time: this table, an execution, or a task that brings it back. What
 //! comes back is offered to a waiter first, then prepared ahead up to the target, else kept idle.
 
+mod choice;
+mod expected;
+
 use std::{
     collections::VecDeque,
     io,
@@ -14,6 +17,7 @@ use greenroom_core::DiskLimits;
 use greenroom_sandbox::message::{Prepare, ToRunner, send};
 use tokio::{io::unix::AsyncFd, sync::oneshot};
 
+use self::expected::Expected;
 use super::{
     ExecError, LocalStatus, monotonic_us,
     slot::{Lease, Left, NotMade, Prepared, SlotConnection},
@@ -31,8 +35,7 @@ pub(super) struct Slots {
 pub(super) struct Table {
     idle: Vec<SlotConnection>,
     ready: VecDeque<Prepared>,
-    /// Being prepared ahead; counted, or a burst of returns would prepare too many.
-    preparing: Vec<Kind>,
+    expected: Expected<Prepared>,
     stock: SharedStock,
     pub(super) busy: u32,
     waiting: VecDeque<oneshot::Sender<SlotConnection>>,
@@ -44,12 +47,6 @@ pub(super) struct Table {
     generation: u64,
     runner_lost: bool,
     closed: bool,
-}
-
-/// What a job is given.
-enum Choice {
-    Ready(Box<Prepared>),
-    Make(Kind),
 }
 
 /// What was found.
@@ -68,26 +65,6 @@ impl Slots {
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         // Nothing between lock and unlock can panic half-way through a change that matters.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A sandbox for a new job: of this kind, if that can be had sooner than one for any program.
-    pub(super) async fn lease(self: &Arc<Self>, disk: DiskLimits, kind: Kind) -> Result<Lease, ExecError> {
-        let kind = {
-            let mut table = self.table();
-            table.check_open()?;
-            table.stock.lock().asked(kind, monotonic_us());
-            match table.choose(disk, kind) {
-                Choice::Ready(prepared) => {
-                    drop(table);
-                    return Ok(Lease::new(self, *prepared));
-                }
-                Choice::Make(kind) => kind,
-            }
-        };
-        // In a task of its own: a caller that goes away must not tear a slot from its half-made sandbox.
-        let slots = Arc::clone(self);
-        let made = tokio::spawn(async move { slots.make_or_cold(Prepare::fresh(disk), disk, kind).await });
-        made.await.map_err(|_| ExecError::RunnerLost)?
     }
 
     /// Has a sandbox of this kind made; one for any program, where that cannot be had.
@@ -206,6 +183,7 @@ impl Slots {
         (table.runner, table.staying, table.added) = (None, 0, 0);
         table.idle.clear();
         table.ready.clear();
+        table.expected.give_up();
         table.generation
     }
 
@@ -225,7 +203,7 @@ impl Slots {
         let is_free = slot.generation == table.generation && table.waiting.is_empty() && !table.is_ending();
         // What is too much is ended by those that rest.
         let Some(Step::Make(kind)) = is_free.then(|| table.next_step(true)).flatten() else { return None };
-        table.preparing.push(kind);
+        table.expected.begin(kind);
         Some(kind)
     }
 
@@ -269,7 +247,7 @@ impl Slots {
             match step {
                 Step::Make(kind) => {
                     let Some(slot) = table.idle.pop() else { return };
-                    table.preparing.push(kind);
+                    table.expected.begin(kind);
                     tokio::spawn(Arc::clone(&slots).prepare_ahead(slot, kind));
                 }
                 Step::End(kind) => {
@@ -308,10 +286,17 @@ impl Slots {
             self.measure(prepared).await;
         }
         let mut table = self.table();
-        if let Some(at) = table.preparing.iter().position(|preparing| *preparing == kind) {
-            table.preparing.swap_remove(at);
-        }
         table.stock.lock().prepared(kind, made.is_ok());
+        let made = match made {
+            Ok(prepared) if prepared.slot.generation == table.generation => match table.expected.done(kind, prepared) {
+                Some(prepared) => Ok(prepared),
+                None => return,
+            },
+            other => {
+                table.expected.failed(kind);
+                other
+            }
+        };
         match made {
             Ok(prepared) if prepared.slot.generation != table.generation => drop(table),
             Ok(prepared) => match table.waiting.pop_front() {
@@ -349,9 +334,7 @@ impl Slots {
     pub(super) fn runner_lost(&self) {
         let mut table = self.table();
         table.runner_lost = true;
-        table.idle.clear();
-        table.ready.clear();
-        table.waiting.clear();
+        table.give_up();
     }
 
     pub(super) fn runner_back(&self) {
@@ -362,9 +345,7 @@ impl Slots {
     pub(super) fn close(&self) {
         let mut table = self.table();
         table.closed = true;
-        table.idle.clear();
-        table.ready.clear();
-        table.waiting.clear();
+        table.give_up();
     }
 
     pub(super) fn status(&self) -> LocalStatus {
@@ -408,38 +389,24 @@ impl Table {
         Ok(())
     }
 
+    /// There is nothing any more, and nobody who waits gets anything.
+    fn give_up(&mut self) {
+        self.idle.clear();
+        self.ready.clear();
+        self.waiting.clear();
+        self.expected.give_up();
+    }
+
     /// Whether slots end because everything does.
     fn is_ending(&self) -> bool {
         self.closed || self.runner_lost
     }
 
-    /// What is there for a job that wants this kind, or what to make for it.
-    fn choose(&mut self, disk: DiskLimits, kind: Kind) -> Choice {
-        let mut take = |kind| {
-            loop {
-                let at = self.ready.iter().position(|prepared| prepared.disk == disk && prepared.kind == kind)?;
-                let prepared = self.ready.remove(at)?;
-                // Of a runner that was killed a moment ago: a job in it would fail for nothing.
-                if !prepared.slot.has_spoken() {
-                    return Some(Choice::Ready(Box::new(prepared)));
-                }
-            }
-        };
-        if let Some(ready) = take(kind) {
-            return ready;
-        }
-        // A fork costs a fraction of a start, but not more than a start and a wait.
-        if kind != Kind::Program && (self.idle.is_empty() || !self.stock.lock().is_good(kind)) {
-            return take(Kind::Program).unwrap_or(Choice::Make(Kind::Program));
-        }
-        Choice::Make(kind)
-    }
-
     fn next_step(&self, can_make: bool) -> Option<Step> {
         let mut stock = self.stock.lock();
         stock.count(Class::Sandboxes, |kind| {
-            let ready = self.ready.iter().filter(|prepared| prepared.kind == kind).count();
-            ready + self.preparing.iter().filter(|one| **one == kind).count()
+            // What somebody waits for is gone when it is there.
+            self.ready.iter().filter(|prepared| prepared.kind == kind).count() + self.expected.free(kind)
         });
         stock.next(Class::Sandboxes, monotonic_us(), |_| can_make)
     }
@@ -467,25 +434,4 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
-    use greenroom_sandbox::message::{packet_pair, receive};
-    use tokio::io::Interest;
-
-    use super::*;
-
-    /// The first sessions of a server are asked for before its runner's first slot is there.
-    #[tokio::test]
-    async fn what_stays_has_its_slot_also_when_it_was_asked_for_before_the_runner_was_known() {
-        let slots = Slots::new(SharedStock::default(), DiskLimits { bytes: 0, inodes: 0 });
-        for _ in 0..3 {
-            slots.stay().unwrap();
-        }
-        let ((runner, far_runner), (slot, _far_slot)) = (packet_pair().unwrap(), packet_pair().unwrap());
-        let runner = Arc::new(crate::local::runner::watch(runner, Interest::READABLE).unwrap());
-        slots.adopt(SlotConnection::new(0, slot, 0, Arc::clone(&runner)).unwrap(), Arc::clone(&runner));
-        slots.stay().unwrap();
-        rustix::io::ioctl_fionbio(&far_runner, true).unwrap();
-        let asked = std::iter::from_fn(|| receive::<ToRunner>(&far_runner).ok().flatten()).count();
-        assert_eq!(asked, 4);
-    }
-}
+mod tests;

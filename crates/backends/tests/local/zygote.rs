@@ -1,6 +1,6 @@
 //! Programs that come from a zygote: what must be their own is, and nothing else tells them apart.
 
-use greenroom_backends::{Finished, Local};
+use greenroom_backends::{Finished, Local, Start};
 use greenroom_core::{Exit, JobFile, RelativePath, StageSpec, Stdin, Verdict};
 use greenroom_sandbox::ZygoteConfig;
 use libtest_mimic::Failed;
@@ -197,7 +197,7 @@ async fn differing(local: &Local, programs: &[&str]) -> Result<Vec<String>, Fail
 async fn surely_warm<F: Future<Output = Result<Finished, Failed>>>(run: impl Fn() -> F) -> Result<Finished, Failed> {
     for _ in 0..200 {
         let finished = run().await?;
-        if finished.forked {
+        if finished.start != Start::Cold {
             return Ok(finished);
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
