@@ -5,6 +5,7 @@
 
 mod choice;
 mod expected;
+mod staying;
 
 use std::{
     collections::VecDeque,
@@ -18,6 +19,7 @@ use greenroom_sandbox::message::{Prepare, ToRunner, send};
 use tokio::{io::unix::AsyncFd, sync::oneshot};
 
 use self::expected::Expected;
+pub(super) use self::staying::Staying;
 use super::{
     ExecError, LocalStatus, monotonic_us,
     slot::{Lease, Left, NotMade, Prepared, SlotConnection},
@@ -41,8 +43,10 @@ pub(super) struct Table {
     waiting: VecDeque<oneshot::Sender<SlotConnection>>,
     /// Where more slots can be had.
     runner: Option<Arc<AsyncFd<OwnedFd>>>,
-    /// Sandboxes of this generation that stay, and how many slots were asked for on their account.
+    /// Sandboxes of this generation that stay; those of them that wait for their slot, and will have one of whichever generation is there
+    /// then; and how many slots were asked for on the account of all.
     staying: u32,
+    awaited: u32,
     added: u32,
     generation: u64,
     runner_lost: bool,
@@ -112,24 +116,13 @@ impl Slots {
     ) -> Result<Lease, ExecError> {
         let slots = Arc::clone(self);
         let made = tokio::spawn(async move {
-            let staying = Staying { generation: slots.stay()?, slots: Arc::clone(&slots) };
+            let mut staying = Staying::begin(&slots)?;
             let mut lease = slots.make_or_cold(prepare, disk, kind).await?;
+            staying.has(lease.slot()?.generation);
             lease.staying = Some(staying);
             Ok(lease)
         });
         made.await.map_err(|_| ExecError::RunnerLost)?
-    }
-
-    /// Counts one more that stays, and sees that there is a slot for it.
-    fn stay(&self) -> Result<u64, ExecError> {
-        let mut table = self.table();
-        table.check_open()?;
-        table.staying += 1;
-        if table.add_slots().is_err() {
-            table.staying -= 1;
-            return Err(ExecError::RunnerLost);
-        }
-        Ok(table.generation)
     }
 
     async fn any(&self) -> Result<SlotConnection, ExecError> {
@@ -176,11 +169,12 @@ impl Slots {
         self.place(slot);
     }
 
-    /// Another runner has taken over: the old one's free slots are given up, its busy ones when they come back.
+    /// Another runner has taken over: the old one's free slots are given up, its busy ones when they come back. Who waits for a slot to
+    /// stay in has it of the new one.
     pub(super) fn next_generation(&self) -> u64 {
         let mut table = self.table();
         table.generation += 1;
-        (table.runner, table.staying, table.added) = (None, 0, 0);
+        (table.runner, table.staying, table.added) = (None, table.awaited, 0);
         table.idle.clear();
         table.ready.clear();
         table.expected.give_up();
@@ -355,21 +349,6 @@ impl Slots {
             busy: table.busy,
             runner_alive: !table.runner_lost && !table.closed,
             ..LocalStatus::default()
-        }
-    }
-}
-
-/// One sandbox that is counted as staying, for as long as this lives.
-pub(super) struct Staying {
-    slots: Arc<Slots>,
-    generation: u64,
-}
-
-impl Drop for Staying {
-    fn drop(&mut self) {
-        let mut table = self.slots.table();
-        if table.generation == self.generation {
-            table.staying -= 1;
         }
     }
 }

@@ -108,6 +108,7 @@ fn main() -> ExitCode {
         it_starts_among_its_files_and_has_nothing_else,
         usage_is_told_and_signals_arrive,
         each_that_stays_has_a_slot_beyond_those_of_jobs_also_when_it_is_asked_for_before_there_is_any,
+        what_waits_for_its_slot_while_another_runner_takes_over_has_one_beyond_those_of_jobs,
         dropped_it_is_killed_and_its_place_is_free_again,
         out_of_memory_is_told,
         nothing_that_the_server_was_started_with_reaches_a_sandbox,

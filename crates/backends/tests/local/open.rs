@@ -134,6 +134,48 @@ pub async fn each_that_stays_has_a_slot_beyond_those_of_jobs_also_when_it_is_ask
     Err(format!("there are {there} slots").into())
 }
 
+pub async fn what_waits_for_its_slot_while_another_runner_takes_over_has_one_beyond_those_of_jobs(
+    local: Local,
+) -> Result<(), Failed> {
+    let old = crate::runner_pid().and_then(rustix::process::Pid::from_raw).ok_or("no runner found")?;
+    let jobs: Vec<_> = (0..crate::SANDBOXES)
+        .map(|_| {
+            let local = local.clone();
+            tokio::spawn(async move { local.run(job(vec![sh("sleep 30")])).await })
+        })
+        .collect();
+    while local.status().busy < crate::SANDBOXES {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // It starts no slot from here on.
+    rustix::process::kill_process(old, rustix::process::Signal::STOP)?;
+    let waiting = tokio::spawn({
+        let local = local.clone();
+        async move { local.open(spec(ECHO)).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!waiting.is_finished(), "all slots were taken");
+    let reloaded = local.reload(crate::config(greenroom_core::Profile::Full)).await;
+    rustix::process::kill_process(old, rustix::process::Signal::CONT)?;
+    reloaded?;
+    let sandbox = waiting.await??;
+    assert_eq!(ask(&sandbox.channel, "there\n").await?, "1 there");
+    // The old runner ends with the last of its jobs.
+    jobs.iter().for_each(tokio::task::JoinHandle::abort);
+    while rustix::process::test_kill_process(old).is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut there = 0;
+    for _ in 0..100 {
+        there = crate::slots()?;
+        if there == crate::SANDBOXES as usize + 1 {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(format!("there are {there} slots").into())
+}
+
 pub async fn out_of_memory_is_told(local: Local) -> Result<(), Failed> {
     let sandbox = local.open(spec("x=0123456789abcdef; while :; do x=$x$x; done")).await?;
     let end = sandbox.ended().await;
