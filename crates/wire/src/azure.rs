@@ -41,5 +41,5 @@ pub use path::{Call, Operation, PoolAddress};
 pub use query::{Query, Required};
 pub use request::{ExecuteRequest, ExecutionType, MAX_TIMEOUT_S, PoolType, Program};
 pub use session::{KernelInfo, Metadata, PackageInfo, RuntimeInfo, SessionInfo, sessions, stopped};
-pub use shell::{ShellExecution, ShellStatus};
+pub use shell::ShellStatus;
 pub use value::CellValue;

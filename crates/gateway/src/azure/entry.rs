@@ -181,6 +181,7 @@ fn execution_of(id: &str, identifier: &Identifier, record: OperationRecord) -> E
             execution_type: "Asynchronous".to_owned(),
             status,
             output,
+            exit: None,
             error: error.as_ref().map(ErrorDetail::from),
         }
     };

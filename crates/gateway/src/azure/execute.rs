@@ -14,7 +14,7 @@ use greenroom_backends::{CodeExecution, SessionError, ShellCommand, ShellCommand
 use greenroom_pool::{Identifier, PoolKind, RequestDigest};
 use greenroom_wire::azure::{
     self, AzureError, ErrorDetail, ExecuteRequest, Execution, ExecutionStatus, ExecutionType, MAX_TIMEOUT_S, Output, PoolType,
-    Program, Shape, ShellExecution, ShellStatus,
+    Program, Shape, ShellStatus,
 };
 use tokio::sync::oneshot;
 use tracing::Instrument;
@@ -49,20 +49,16 @@ pub(super) async fn execute(asked: Asked, shape: Shape, body: Body) -> Result<Re
     let output_chars = request.output_chars;
     let id = operation_id(&asked)?;
     let digest = id.is_some().then(|| entry::digest(&request));
-    let (command, stdin) = match request.program {
-        Program::Cell(code) => {
-            let cell = CodeExecution { code, timeout_ms, output_chars };
-            let call = Call { id, request: digest, execution_type: request.execution_type };
-            return cell_in(shape, asked, identifier, cell, call).await;
-        }
-        Program::Shell { command, stdin } => (ShellCommandKind::Line(command), stdin),
-        Program::Command { argv, stdin } => (ShellCommandKind::Argv(argv), stdin),
+    let command = |command, stdin: Option<String>| {
+        Work::Command(ShellCommand { command, stdin: stdin.unwrap_or_default(), timeout_ms, output_chars })
     };
-    let command = ShellCommand { command, stdin: stdin.unwrap_or_default(), timeout_ms, output_chars };
-    let (status, output, over) = run_command(&asked, &identifier, command).await?;
-    let mut response = json(StatusCode::OK, ShellExecution { identifier: identifier.as_str(), status, output: &output }.body());
-    over.tell(&asked, &mut response);
-    Ok(response)
+    let work = match request.program {
+        Program::Cell(code) => Work::Cell(CodeExecution { code, timeout_ms, output_chars }),
+        Program::Shell { command: line, stdin } => command(ShellCommandKind::Line(line), stdin),
+        Program::Command { argv, stdin } => command(ShellCommandKind::Argv(argv), stdin),
+    };
+    let call = Call { id, request: digest, execution_type: request.execution_type };
+    run_in(shape, asked, identifier, work, call).await
 }
 
 /// `GET /executions/{id}`.
@@ -70,6 +66,25 @@ pub(super) async fn get(asked: &Asked, id: &str) -> Result<Response, Refused> {
     let identifier = asked.identifier()?;
     let execution = entry::find(asked, &identifier, id).await?;
     Ok(answer(asked, &execution, StatusCode::OK))
+}
+
+/// What is to be run.
+enum Work {
+    Cell(CodeExecution),
+    Command(ShellCommand),
+}
+
+impl Work {
+    async fn run(self, asked: &Asked, turn: Turn, begun: Execution) -> Result<(Execution, Over), Refused> {
+        match self {
+            Work::Cell(cell) => run_cell(asked, turn, cell, begun).await,
+            Work::Command(command) => {
+                let (exit, output, over) = run_command(asked, turn, command).await?;
+                let status = if exit == ShellStatus::Exited(0) { ExecutionStatus::Succeeded } else { ExecutionStatus::Failed };
+                Ok((Execution { status, output: Some(output), exit: Some(exit), ..begun }, over))
+            }
+        }
+    }
 }
 
 /// What a call says of its execution as such.
@@ -81,8 +96,8 @@ struct Call {
     execution_type: ExecutionType,
 }
 
-/// A cell, in the manner of its shape: the new one knows its executions by their ids.
-async fn cell_in(shape: Shape, asked: Asked, identifier: Identifier, cell: CodeExecution, call: Call) -> Result<Response, Refused> {
+/// A cell or a command, in the manner of its shape: the new one knows its executions by their ids.
+async fn run_in(shape: Shape, asked: Asked, identifier: Identifier, work: Work, call: Call) -> Result<Response, Refused> {
     let Call { id, execution_type, request } = call;
     let is_ours = id.is_none();
     let id = id.map_or_else(super::new_guid, Ok)?;
@@ -92,11 +107,13 @@ async fn cell_in(shape: Shape, asked: Asked, identifier: Identifier, cell: CodeE
         execution_type: execution_type.as_str().to_owned(),
         status: ExecutionStatus::Running,
         output: None,
+        exit: None,
         error: None,
     };
     if shape != Shape::New {
-        let (execution, over) = run_cell(&asked, Turn::take(&asked, &identifier).await?, cell, begun).await?;
-        let mut response = json(StatusCode::OK, execution.body(shape, &asked.version));
+        let turn = Turn::take(&asked, &identifier).await?;
+        let (execution, over) = work.run(&asked, turn, begun).await?;
+        let mut response = json(StatusCode::OK, body_of(&asked, &execution, shape));
         over.tell(&asked, &mut response);
         return Ok(response);
     }
@@ -105,15 +122,22 @@ async fn cell_in(shape: Shape, asked: Asked, identifier: Identifier, cell: CodeE
     let keep = if is_ours && !is_beside { Keep::Briefly } else { Keep::Durably(request) };
     let mut entry = match Entry::begin(asked, &identifier, begun, keep).await? {
         Begun::First(entry) => entry,
-        Begun::Known(asked, execution) => return Ok(answer(&asked, &execution, status)),
+        Begun::Known(asked, execution) => {
+            // Its clients read a number where others read how far it is.
+            if asked.pool.kind == PoolKind::Shell && execution.status == ExecutionStatus::Running {
+                let message = "the execution of this operation-id goes on: ask again in 1 s".to_owned();
+                return Err(AzureError::Busy { message, retry_after_s: 1 }.into());
+            }
+            return Ok(answer(&asked, &execution, status));
+        }
     };
     if is_beside {
-        return run_beside(entry, identifier, cell, status).await;
+        return run_beside(entry, identifier, work, status).await;
     }
     let asked = Arc::clone(&entry.asked);
     let turn = Turn::take(&asked, &identifier).await?;
     entry.runs();
-    match run_cell(&asked, turn, cell, entry.execution()).await {
+    match work.run(&asked, turn, entry.execution()).await {
         Ok((execution, over)) => {
             let mut response = answer(&asked, &execution, status);
             entry.end(execution).await;
@@ -128,17 +152,12 @@ async fn cell_in(shape: Shape, asked: Asked, identifier: Identifier, cell: CodeE
 }
 
 /// Starts what goes on after its answer. What it is to be told of is kept by now.
-async fn run_beside(
-    mut entry: Box<Entry>,
-    identifier: Identifier,
-    cell: CodeExecution,
-    status: StatusCode,
-) -> Result<Response, Refused> {
+async fn run_beside(mut entry: Box<Entry>, identifier: Identifier, work: Work, status: StatusCode) -> Result<Response, Refused> {
     let asked = Arc::clone(&entry.asked);
     let begun = entry.execution();
     let mut response = answer(&asked, &begun, status);
     let (told, granted) = oneshot::channel();
-    let work = async move {
+    let going_on = async move {
         let asked = Arc::clone(&entry.asked);
         let turn = match Turn::take(&asked, &identifier).await {
             Ok(turn) => turn,
@@ -154,12 +173,12 @@ async fn run_beside(
         entry.runs();
         // Nobody listens where the session came late.
         drop(told.send(Ok(turn.lease.ended_before())));
-        match run_cell(&asked, turn, cell, begun).await {
+        match work.run(&asked, turn, begun).await {
             Ok((execution, _)) => entry.end(execution).await,
             Err(refused) => entry.end_canceled(&refused).await,
         }
     };
-    asked.gateway.tasks.spawn(work.in_current_span());
+    asked.gateway.tasks.spawn(going_on.in_current_span());
     match tokio::time::timeout(DENIED_SOON, granted).await {
         Ok(Ok(Err(refused))) => return Err(refused),
         Ok(Ok(Ok(ended_before))) => tell_end(&mut response, ended_before),
@@ -203,13 +222,8 @@ pub(super) async fn run_cell(
 }
 
 /// Runs a command in its session.
-pub(super) async fn run_command(
-    asked: &Asked,
-    identifier: &Identifier,
-    command: ShellCommand,
-) -> Result<(ShellStatus, Output, Over), Refused> {
+pub(super) async fn run_command(asked: &Asked, turn: Turn, command: ShellCommand) -> Result<(ShellStatus, Output, Over), Refused> {
     let (chars, timeout_ms) = (command.output_chars, command.timeout_ms.unwrap_or_default());
-    let turn = Turn::take(asked, identifier).await?;
     let told = turn.told();
     let sent = Instant::now();
     let result = tokio::select! {
@@ -235,9 +249,17 @@ fn operation_id(asked: &Asked) -> Result<Option<String>, Refused> {
     }
 }
 
+/// An execution as its pool tells it. One that goes on in a Shell pool has no form of its own there.
+fn body_of(asked: &Asked, execution: &Execution, shape: Shape) -> Vec<u8> {
+    if asked.pool.kind == PoolKind::Shell && execution.status != ExecutionStatus::Running {
+        return execution.shell_body();
+    }
+    execution.body(shape, &asked.version)
+}
+
 /// An execution as a resource.
 fn answer(asked: &Asked, execution: &Execution, status: StatusCode) -> Response {
-    let mut response = json(status, execution.body(Shape::New, &asked.version));
+    let mut response = json(status, body_of(asked, execution, Shape::New));
     let location = azure::operation_location(&asked.base(), &execution.id, &asked.version, &execution.identifier);
     for (name, value) in [(OPERATION_ID, &execution.id), (OPERATION_LOCATION, &location)] {
         if let Ok(value) = HeaderValue::from_str(value) {

@@ -200,6 +200,7 @@ impl Tools {
             execution_type: "Synchronous".to_owned(),
             status: ExecutionStatus::Running,
             output: None,
+            exit: None,
             error: None,
         };
         let turn = Turn::take(&self.asked, environment).await?;
@@ -212,7 +213,8 @@ impl Tools {
 
     async fn command(&self, environment: &Identifier, command: ShellCommandKind) -> Result<CallToolResult, Failed> {
         let command = ShellCommand { command, stdin: String::new(), timeout_ms: Some(timeout_ms()), output_chars: None };
-        let (status, output, _) = execute::run_command(&self.asked, environment, command).await?;
+        let turn = Turn::take(&self.asked, environment).await?;
+        let (status, output, _) = execute::run_command(&self.asked, turn, command).await?;
         let exit_code = match status {
             ShellStatus::Exited(code) => Some(code),
             ShellStatus::TimedOut => None,

@@ -158,6 +158,7 @@ mod tests {
             execution_type: "Asynchronous".into(),
             status,
             output: (status != ExecutionStatus::Running).then_some(output),
+            exit: None,
             error: None,
         }
     }

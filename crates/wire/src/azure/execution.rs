@@ -3,6 +3,7 @@ use serde::Serialize;
 use super::{
     api_version::{ApiVersion, Shape},
     kept::ErrorDetail,
+    shell::ShellStatus,
     value::CellValue,
 };
 
@@ -76,6 +77,8 @@ pub struct Execution {
     pub status: ExecutionStatus,
     /// There as soon as it is over.
     pub output: Option<Output>,
+    /// Of a command: how it ended.
+    pub exit: Option<ShellStatus>,
     /// What went wrong that was not the program's doing.
     pub error: Option<ErrorDetail>,
 }

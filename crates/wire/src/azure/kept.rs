@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::AzureError,
     execution::{Execution, ExecutionStatus, Output},
+    shell::ShellStatus,
     value::CellValue,
 };
 
@@ -30,7 +31,16 @@ impl From<&AzureError> for ErrorDetail {
 struct Kept<'a> {
     r#type: Cow<'a, str>,
     output: Option<KeptOutput<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exit: Option<KeptExit>,
     error: Option<Cow<'a, ErrorDetail>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum KeptExit {
+    Code(i32),
+    TimedOut,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,7 +76,12 @@ impl Execution {
             },
             wall_ms: output.wall_ms,
         });
-        let kept = Kept { r#type: self.execution_type.as_str().into(), output, error: self.error.as_ref().map(Cow::Borrowed) };
+        let exit = self.exit.map(|exit| match exit {
+            ShellStatus::Exited(code) => KeptExit::Code(code),
+            ShellStatus::TimedOut => KeptExit::TimedOut,
+        });
+        let r#type = self.execution_type.as_str().into();
+        let kept = Kept { r#type, output, exit, error: self.error.as_ref().map(Cow::Borrowed) };
         // Strings and numbers: it can be written.
         serde_json::to_string(&kept).unwrap_or_default()
     }
@@ -93,6 +108,10 @@ impl Execution {
             execution_type: kept.r#type.into_owned(),
             status,
             output,
+            exit: kept.exit.map(|exit| match exit {
+                KeptExit::Code(code) => ShellStatus::Exited(code),
+                KeptExit::TimedOut => ShellStatus::TimedOut,
+            }),
             error: kept.error.map(Cow::into_owned),
         })
     }
@@ -112,13 +131,19 @@ mod tests {
         ];
         for value in values {
             let output = Output { stdout: "ä\0\n".into(), stderr: "Traceback".into(), value, wall_ms: 7 };
-            for (output, error) in [(Some(output), None), (None, Some(AzureError::SessionEnded("session ended: x".into())))] {
+            for (output, exit, error) in [
+                (Some(output.clone()), None, None),
+                (Some(output.clone()), Some(ShellStatus::Exited(-3)), None),
+                (Some(output), Some(ShellStatus::TimedOut), None),
+                (None, None, Some(AzureError::SessionEnded("session ended: x".into()))),
+            ] {
                 let execution = Execution {
                     id: "op-1".into(),
                     identifier: "abcd".into(),
                     execution_type: "asynchronous".into(),
                     status: ExecutionStatus::Failed,
                     output,
+                    exit,
                     error: error.as_ref().map(ErrorDetail::from),
                 };
                 let kept = execution.to_kept();

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     api_version::ApiVersion,
     error::AzureError,
-    execution::Output,
+    execution::{Execution, Output},
     request::{ExecuteRequest, ExecutionType, Fields, Program},
 };
 
@@ -19,20 +19,10 @@ pub enum ShellStatus {
     TimedOut,
 }
 
-/// The answer to a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShellExecution<'a> {
-    /// The session's.
-    pub identifier: &'a str,
-    /// The exit code, which is written as a string.
-    pub status: ShellStatus,
-    /// What it wrote, and how long it took.
-    pub output: &'a Output,
-}
-
-impl ShellExecution<'_> {
-    /// The body: `{"identifier":…,"status":"0","result":{…}}`.
-    pub fn body(&self) -> Vec<u8> {
+impl Execution {
+    /// The answer to a command: `{"identifier":…,"status":"0","result":{…}}`. One that has no exit code, because it was stopped before
+    /// its end, has the time limit's.
+    pub fn shell_body(&self) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Body<'a> {
@@ -47,14 +37,18 @@ impl ShellExecution<'_> {
             stderr: &'a str,
             execution_time_in_milliseconds: u64,
         }
-        let status = match self.status {
-            ShellStatus::Exited(code) => code.to_string(),
-            ShellStatus::TimedOut => "-1".to_owned(),
+        let status = match self.exit {
+            Some(ShellStatus::Exited(code)) => code.to_string(),
+            Some(ShellStatus::TimedOut) | None => "-1".to_owned(),
         };
-        let Output { stdout, stderr, wall_ms, .. } = self.output;
-        let result = Streams { stdout, stderr, execution_time_in_milliseconds: *wall_ms };
+        let why = || self.error.as_ref().map_or("", |error| error.message.as_str());
+        let (stdout, stderr, wall_ms) = match &self.output {
+            Some(Output { stdout, stderr, wall_ms, .. }) => (stdout.as_str(), stderr.as_str(), *wall_ms),
+            None => ("", why(), 0),
+        };
+        let result = Streams { stdout, stderr, execution_time_in_milliseconds: wall_ms };
         // Strings and numbers: nothing in it can fail to be written.
-        serde_json::to_vec(&Body { identifier: self.identifier, status, result }).unwrap_or_default()
+        serde_json::to_vec(&Body { identifier: &self.identifier, status, result }).unwrap_or_default()
     }
 }
 
@@ -111,7 +105,7 @@ fn arguments(argv: &Value) -> Result<Vec<String>, AzureError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::azure::{CellValue, PoolType, Shape};
+    use crate::azure::{CellValue, ErrorDetail, ExecutionStatus, PoolType, Shape};
     use serde_json::json;
 
     fn parse(body: &Value, version: &str) -> Result<ExecuteRequest, AzureError> {
@@ -170,12 +164,24 @@ mod tests {
     #[test]
     fn the_status_is_the_exit_code_as_a_string() {
         let output = Output { stdout: "a\n".into(), stderr: String::new(), value: CellValue::Absent, wall_ms: 3 };
-        let body = |status| String::from_utf8(ShellExecution { identifier: "abcd", status, output: &output }.body()).unwrap();
+        let execution = |exit| Execution {
+            id: "id".into(),
+            identifier: "abcd".into(),
+            execution_type: "Synchronous".into(),
+            status: ExecutionStatus::Failed,
+            output: Some(output.clone()),
+            exit,
+            error: None,
+        };
+        let body = |exit| String::from_utf8(execution(Some(exit)).shell_body()).unwrap();
         assert_eq!(
             body(ShellStatus::Exited(0)),
             r#"{"identifier":"abcd","status":"0","result":{"stdout":"a\n","stderr":"","executionTimeInMilliseconds":3}}"#
         );
         assert!(body(ShellStatus::Exited(127)).contains(r#""status":"127""#));
         assert!(body(ShellStatus::TimedOut).contains(r#""status":"-1""#));
+        let error = Some(ErrorDetail::from(&AzureError::Interrupted));
+        let interrupted = String::from_utf8(Execution { output: None, error, ..execution(None) }.shell_body()).unwrap();
+        assert!(interrupted.contains(r#""status":"-1""#) && interrupted.contains("its client went away"), "{interrupted}");
     }
 }

@@ -12,6 +12,7 @@ fn execution(status: ExecutionStatus, output: Option<Output>) -> Execution {
         execution_type: "synchronous".into(),
         status,
         output,
+        exit: None,
         error: None,
     }
 }

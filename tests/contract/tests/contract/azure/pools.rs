@@ -9,6 +9,8 @@ use crate::has;
 crate::rows!(
     a_shell_pool_runs_commands,
     a_shell_pool_keeps_files_and_takes_input,
+    commands_and_callers_share_files_both_ways,
+    an_operation_id_of_a_command_runs_once,
     a_command_that_takes_too_long_is_minus_one,
     what_a_shell_pool_does_not_take_is_told_in_its_ways,
     a_node_pool_runs_javascript,
@@ -98,6 +100,49 @@ fn a_shell_pool_keeps_files_and_takes_input(server: &Server) {
     assert_eq!(session.get("/files/out.txt/content", LATEST).text(), "made");
     assert_eq!(run(json!({"shellCommand": "printf '%05000d' 0", "outputStreamsMaxLength": 10})), "0000000000");
     assert_eq!(run(json!({"shellCommand": "printf '%05000d' 0"})).as_str().map(str::len), Some(4096));
+}
+
+fn commands_and_callers_share_files_both_ways(server: &Server) {
+    let pool = shell(server);
+    let session = Session::of(server, &pool.base(), "share");
+    let run = |command: &str| session.post("/executions", LATEST, &json!({"shellCommand": command})).json();
+    let out = |command: &str| run(command)["result"]["stdout"].as_str().unwrap_or_default().to_owned();
+    for (target, name) in [("/files", "a.txt"), ("/files?path=sub", "b.txt"), ("/files?path=%2Fmnt%2Fdata%2Fsub", "c.txt")] {
+        assert_eq!(session.upload(target, LATEST, name, name.as_bytes()).status, 200, "{target}");
+    }
+    assert_eq!(out("cd /mnt/data && find . -type f | sort && cat sub/c.txt"), "./a.txt\n./sub/b.txt\n./sub/c.txt\nc.txt");
+    assert_eq!(run("printf changed > a.txt; mkdir -p made/deep; printf new > made/deep/d.txt; rm sub/b.txt")["status"], "0");
+    assert_eq!(session.get("/files/a.txt/content", LATEST).text(), "changed");
+    assert_eq!(session.get("/files/d.txt/content?path=made/deep", LATEST).text(), "new");
+    refused(&session.get("/files/b.txt?path=sub", LATEST), 404, "FileNotFound");
+    let listed = session.get("/files?recursive=true", LATEST).json();
+    let names: Vec<_> = listed["value"].as_array().into_iter().flatten().filter_map(|file| file["name"].as_str()).collect();
+    assert_eq!(names.iter().filter(|name| name.ends_with(".txt")).count(), 3, "{listed}");
+    assert_eq!(session.send(Request::new("DELETE", &session.target("/files/a.txt", LATEST))).status, 204);
+    assert_eq!(out("ls"), "made\nsub\n");
+}
+
+fn an_operation_id_of_a_command_runs_once(server: &Server) {
+    let pool = shell(server);
+    let session = Session::of(server, &pool.base(), "once");
+    let id = fresh("operation");
+    let send = |body: &Value| {
+        session.send(Request::new("POST", &session.target("/executions", LATEST)).header("operation-id", &id).json(body))
+    };
+    let body = json!({"shellCommand": "echo x >> ran; cat ran; exit 3"});
+    let (first, second) = (send(&body), send(&body));
+    assert_eq!(
+        (first.json()["status"].as_str(), first.json()["result"]["stdout"].as_str()),
+        (Some("3"), Some("x\n")),
+        "{}",
+        first.text()
+    );
+    assert_eq!(first.header("operation-id"), Some(id.as_str()));
+    assert_eq!(first.json(), second.json());
+    assert_eq!(session.get(&format!("/executions/{id}"), LATEST).json(), first.json());
+    refused(&send(&json!({"shellCommand": "cat ran"})), 400, "SessionRequestValidationFailed");
+    let lines = session.post("/executions", LATEST, &json!({"shellCommand": "cat ran"})).json();
+    assert_eq!(lines["result"]["stdout"], "x\n");
 }
 
 fn a_command_that_takes_too_long_is_minus_one(server: &Server) {
