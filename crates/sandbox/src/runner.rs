@@ -128,7 +128,10 @@ struct Runner {
     /// How many there are to be: one for every sandbox of a job from the start, and those of sessions when they are asked for.
     wanted_slots: u32,
     slots: Vec<SlotProcess>,
+    /// One for each line.
     zygotes: Vec<Zygote>,
+    /// Those that end as soon as their successors serve.
+    retired: Vec<Zygote>,
     /// Uid block of an instance that has no cgroup directory to lock.
     _block: Option<OwnedFd>,
 }
@@ -208,6 +211,7 @@ impl Runner {
             wanted_slots: config.max_sandboxes,
             slots: Vec::new(),
             zygotes: Vec::new(),
+            retired: Vec::new(),
             _block: lock,
         };
         Ok((runner, report))
@@ -252,6 +256,8 @@ impl Runner {
             fds.extend(self.slots.iter().map(|slot| PollFd::new(&slot.pidfd, PollFlags::IN)));
             fds.extend(self.zygotes.iter().map(|zygote| PollFd::new(&zygote.pidfd, PollFlags::IN)));
             fds.extend(self.shared.zygotes.iter().map(|line| PollFd::new(line.complaints(), PollFlags::IN)));
+            fds.extend(self.shared.zygotes.iter().map(|line| PollFd::new(line.notices(), PollFlags::IN)));
+            fds.extend(self.retired.iter().map(|zygote| PollFd::new(&zygote.pidfd, PollFlags::IN)));
             match poll(&mut fds, None) {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,
@@ -259,18 +265,31 @@ impl Runner {
             let over: Vec<bool> = fds[1..].iter().map(|fd| !fd.revents().is_empty()).collect();
             let (slots, zygotes) = over.split_at(self.slots.len());
             let (zygotes, complaints) = zygotes.split_at(self.zygotes.len());
+            let (complaints, notices) = complaints.split_at(self.zygotes.len());
+            let (notices, retired) = notices.split_at(self.zygotes.len());
             let which = |over: &[bool]| (0..over.len()).filter(|&i| over[i]).collect::<Vec<usize>>();
             let (ended, ended_zygotes, silent) = (which(slots), which(zygotes), which(complaints));
+            let (retiring, ended_retired) = (which(notices), which(retired));
             if !fds[0].revents().is_empty() && !self.obey(control)? {
                 return Ok(());
             }
             for index in ended {
                 self.replace_slot(index, control)?;
             }
+            for index in ended_retired.into_iter().rev() {
+                waitpid(Some(self.retired.swap_remove(index).pid), WaitOptions::empty())?;
+            }
+            for index in retiring.into_iter().filter(|index| !ended_zygotes.contains(index)) {
+                if self.shared.zygotes[index].is_retiring()? {
+                    let zygote = self.replace_zygote(index)?;
+                    self.retired.push(zygote);
+                }
+            }
             for index in ended_zygotes {
-                waitpid(Some(self.zygotes[index].pid), WaitOptions::empty())?;
-                let next = Zygote::start(&self.shared.zygotes[index], &self.shared.filter, Some(&self.zygotes[index]))?;
-                self.zygotes[index] = next;
+                // What it may have said before it ended is not its successor's.
+                self.shared.zygotes[index].is_retiring()?;
+                let dead = self.replace_zygote(index)?;
+                waitpid(Some(dead.pid), WaitOptions::empty())?;
             }
             for index in silent {
                 self.zygotes[index].answer_for(&self.shared.zygotes[index])?;
@@ -321,6 +340,12 @@ impl Runner {
         }
     }
 
+    /// Starts a zygote's successor, and gives back the one that it follows.
+    fn replace_zygote(&mut self, index: usize) -> io::Result<Zygote> {
+        let next = Zygote::start(&self.shared.zygotes[index], &self.shared.filter, Some(&self.zygotes[index]))?;
+        Ok(std::mem::replace(&mut self.zygotes[index], next))
+    }
+
     fn replace_slot(&mut self, index: usize, control: &OwnedFd) -> io::Result<()> {
         let dead = &self.slots[index];
         waitpid(Some(dead.pid), WaitOptions::empty())?;
@@ -332,7 +357,8 @@ impl Runner {
 
     /// The server is gone: end everything, leave nothing.
     fn shut_down(self) -> io::Result<()> {
-        for pidfd in self.slots.iter().map(|slot| &slot.pidfd).chain(self.zygotes.iter().map(|zygote| &zygote.pidfd)) {
+        let zygotes = || self.zygotes.iter().chain(&self.retired);
+        for pidfd in self.slots.iter().map(|slot| &slot.pidfd).chain(zygotes().map(|zygote| &zygote.pidfd)) {
             match pidfd_send_signal(pidfd, Signal::KILL) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(error) => return Err(error.into()),
@@ -341,7 +367,7 @@ impl Runner {
         for slot in &self.slots {
             waitpid(Some(slot.pid), WaitOptions::empty())?;
         }
-        for zygote in &self.zygotes {
+        for zygote in zygotes() {
             waitpid(Some(zygote.pid), WaitOptions::empty())?;
         }
         if let Some(workspaces) = &self.shared.workspaces {

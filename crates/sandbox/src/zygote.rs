@@ -7,8 +7,8 @@
 //! ```
 //!
 //! All slots send into one socket per zygote; a zygote that ends is replaced, and its successor reads on where it stopped. It
-//! ends by itself from time to time: what its children cannot have each of their own (hash seed, address space layout) is theirs
-//! for a while only. A zygote is root with few capabilities, sees the template and nothing else, and reads nothing of a client.
+//! retires by itself from time to time: what its children cannot have each of their own (hash seed, address space layout) is theirs
+//! for a while only. It says so on the same socket, and serves on for the moment that its successor takes to start. A zygote is root with few capabilities, sees the template and nothing else, and reads nothing of a client.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use std::{
 };
 
 use rustix::{
-    net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair},
+    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, socketpair},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, Resource, Rlimit, Signal, getrlimit, pidfd_send_signal, set_parent_process_death_signal, setrlimit},
 };
@@ -98,6 +98,25 @@ impl Line {
     /// Becomes readable with a complaint.
     pub(crate) fn complaints(&self) -> &OwnedFd {
         &self.complaints
+    }
+
+    /// Becomes readable when a zygote says that it retires.
+    pub(crate) fn notices(&self) -> &OwnedFd {
+        &self.requests
+    }
+
+    /// Whether one has said so since this was last asked.
+    pub(crate) fn is_retiring(&self) -> io::Result<bool> {
+        let (mut notice, mut any) = ([0; 8], false);
+        loop {
+            match recv(&self.requests, &mut notice, RecvFlags::DONTWAIT) {
+                Err(rustix::io::Errno::AGAIN) => return Ok(any),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+                Ok((0, _)) => return Ok(any),
+                Ok(_) => any = true,
+            }
+        }
     }
 
     /// Takes all complaints.

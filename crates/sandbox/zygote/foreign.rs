@@ -1,6 +1,6 @@
 //! What is called: the C library, the kernel, the interpreter.
 
-use core::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
+use core::ffi::{c_char, c_int, c_long, c_short, c_uint, c_ulong, c_void};
 
 #[repr(C)]
 pub struct IoVec {
@@ -24,6 +24,13 @@ pub struct CmsgHdr {
     pub len: usize,
     pub level: c_int,
     pub kind: c_int,
+}
+
+#[repr(C)]
+pub struct PollFd {
+    pub fd: c_int,
+    pub events: c_short,
+    pub happened: c_short,
 }
 
 #[repr(C)]
@@ -97,6 +104,7 @@ unsafe extern "C" {
     pub fn write(fd: c_int, buffer: *const c_void, len: usize) -> isize;
     pub fn pread(fd: c_int, buffer: *mut c_void, len: usize, offset: i64) -> isize;
     pub fn recv(fd: c_int, to: *mut c_void, len: usize, flags: c_int) -> isize;
+    pub fn poll(fds: *mut PollFd, count: c_ulong, timeout_ms: c_int) -> c_int;
     pub fn recvmsg(fd: c_int, message: *mut MsgHdr, flags: c_int) -> isize;
     pub fn sendmsg(fd: c_int, message: *const MsgHdr, flags: c_int) -> isize;
     pub fn setns(fd: c_int, kind: c_int) -> c_int;
@@ -222,10 +230,13 @@ pub const SOL_SOCKET: c_int = 1;
 pub const SCM_RIGHTS: c_int = 1;
 pub const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
 pub const MSG_NOSIGNAL: c_int = 0x4000;
+pub const MSG_DONTWAIT: c_int = 0x40;
+pub const POLLIN: c_short = 1;
 pub const CLONE_NEWPID: c_int = 0x2000_0000;
 /// Mount, cgroup, UTS, IPC and network.
 pub const OTHER_NAMESPACES: c_int = 0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x4000_0000;
 pub const EINTR: c_int = 4;
+pub const EAGAIN: c_int = 11;
 pub const EEXIST: c_int = 17;
 pub const O_CLOEXEC: c_int = 0o2_000_000;
 #[cfg(target_arch = "x86_64")]

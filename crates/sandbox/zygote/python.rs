@@ -169,7 +169,6 @@ unsafe fn find_variable(variables: *mut *mut c_char, name: &[u8]) -> Option<*mut
 /// SAFETY: the interpreter is initialised, and this, its only thread, has its lock.
 unsafe fn complain(what: &CStr) -> c_int {
     const MSG_PEEK: c_int = 2;
-    const MSG_DONTWAIT: c_int = 0x40;
     let mut byte = 0_u8;
     unsafe {
         if recv(REQUESTS, addr_of_mut!(byte).cast(), 1, MSG_PEEK | MSG_DONTWAIT) != 0 {
@@ -203,14 +202,17 @@ unsafe fn load_shim() -> Object {
 
 /// What children share with each other and cannot have anew, a zygote ends for: its successor has another hash seed and layout.
 const MOST_CHILDREN: u32 = 2000;
-const LONGEST_LIFE_S: i64 = 600;
+const LONGEST_LIFE_MS: i64 = 600_000;
+/// One whose life is over says so to the runner, and serves on for so long while its successor initialises itself.
+const SUCCESSION_MS: i64 = 5000;
+const RETIRES: [u8; 1] = [1];
 
-fn seconds() -> i64 {
+fn milliseconds() -> i64 {
     const CLOCK_MONOTONIC: c_int = 1;
     let mut now = Timespec { sec: 0, nsec: 0 };
     // SAFETY: writes one timespec into a place for one.
     unsafe { clock_gettime(CLOCK_MONOTONIC, &mut now) };
-    now.sec
+    now.sec * 1000 + now.nsec / 1_000_000
 }
 
 /// A request to be born.
@@ -234,14 +236,23 @@ const RULES: usize = 6;
 /// Forks a child for every request, until nobody can send any. Comes back only in a child that has run its program.
 /// SAFETY: the interpreter is initialised, and this, its only thread, has its lock.
 unsafe fn serve(held: &Held) -> c_int {
-    let started = seconds();
+    let started = milliseconds();
     let mut born_here = 0;
+    let mut ends_at = None;
     loop {
-        if born_here >= MOST_CHILDREN || seconds() - started >= LONGEST_LIFE_S {
+        let now = milliseconds();
+        if ends_at.is_none() && (born_here >= MOST_CHILDREN || now - started >= LONGEST_LIFE_MS) {
+            ends_at = Some(now + SUCCESSION_MS);
+            // SAFETY: the message outlives the call. A runner that does not hear it sees this process end.
+            unsafe { send(REQUESTS, RETIRES.as_ptr().cast(), RETIRES.len(), MSG_NOSIGNAL | MSG_DONTWAIT) };
+        }
+        if ends_at.is_some_and(|at| !comes_within(at - now)) {
             return 0;
         }
+        // The successor may be faster.
+        let flags = if ends_at.is_some() { MSG_DONTWAIT } else { 0 };
         // SAFETY: nothing else uses the buffer that a request is received into.
-        let birth = match unsafe { receive() } {
+        let birth = match unsafe { receive(flags) } {
             Received::Birth(birth) => birth,
             Received::Interrupted => continue,
             Received::End => return 0,
@@ -316,6 +327,13 @@ unsafe fn born() -> c_int {
     }
 }
 
+/// Whether a request comes, or the end of all, in time.
+fn comes_within(left_ms: i64) -> bool {
+    let mut requests = PollFd { fd: REQUESTS, events: POLLIN, happened: 0 };
+    // SAFETY: the kernel writes into the one entry.
+    left_ms > 0 && unsafe { poll(&mut requests, 1, left_ms as c_int) } != 0
+}
+
 enum Received {
     Birth(Birth),
     Interrupted,
@@ -323,7 +341,7 @@ enum Received {
 }
 
 /// SAFETY: the buffers outlive the call; the kernel says how much of them it filled.
-unsafe fn receive() -> Received {
+unsafe fn receive(flags: c_int) -> Received {
     unsafe {
         let mut request = [0u8; REQUEST_BYTES];
         let mut iov = IoVec { base: request.as_mut_ptr().cast(), len: REQUEST_BYTES };
@@ -336,8 +354,8 @@ unsafe fn receive() -> Received {
             control_len: size_of::<[u64; 16]>(),
             flags: 0,
         };
-        let received = recvmsg(REQUESTS, &mut message, MSG_CMSG_CLOEXEC);
-        if received < 0 && errno() == EINTR {
+        let received = recvmsg(REQUESTS, &mut message, MSG_CMSG_CLOEXEC | flags);
+        if received < 0 && [EINTR, EAGAIN].contains(&errno()) {
             return Received::Interrupted;
         }
         if received <= 0 {

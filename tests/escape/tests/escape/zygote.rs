@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use greenroom_contract::Request;
 use greenroom_escape::{NotTested, descendants, within};
 use rustix::process::{Pid, Signal, kill_process};
@@ -248,7 +248,8 @@ print(found)";
     Ok(())
 }
 
-/// Many forks: the zygote is another after 2000, nothing fails meanwhile, and what it and its runner hold stays the same.
+/// Many forks: the zygote is another after 2000, nothing fails meanwhile, there is one at any time, and what it and its runner hold stays
+/// the same.
 fn bloat(_: &Suite) -> Result<()> {
     const AT_ONCE: usize = 2;
     const TURNS: usize = 100;
@@ -264,9 +265,18 @@ fn bloat(_: &Suite) -> Result<()> {
         let another = loop {
             rounds += 1;
             let body = |client, turn| program("python", &format!("print({client}, {turn})"));
-            clients(server.host(), AT_ONCE, TURNS, body, |client, turn, run| run["stdout"] == format!("{client} {turn}\n"))?;
-            let now = zygotes(server)?;
-            if !now.is_empty() && now != before {
+            let now = std::thread::scope(|scope| {
+                let ran = scope.spawn(|| {
+                    clients(server.host(), AT_ONCE, TURNS, body, |client, turn, run| run["stdout"] == format!("{client} {turn}\n"))
+                });
+                let mut now = before.clone();
+                while !ran.is_finished() {
+                    now = zygotes(server)?;
+                    ensure!(!now.is_empty(), "there is no zygote for a moment");
+                }
+                ran.join().map_err(|_| anyhow!("a client panicked"))?.map(|()| now)
+            })?;
+            if now.iter().all(|pid| !before.contains(pid)) {
                 break now;
             }
             ensure!(rounds < MOST_ROUNDS, "after {} runs the zygote is the same", rounds * AT_ONCE * TURNS);
