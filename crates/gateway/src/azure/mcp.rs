@@ -1,17 +1,20 @@
 //! A pool's MCP server (streamable HTTP, without sessions of its own): tools that run commands and Python in the pool's
 //! sessions. An environment is a session, and its id the session's identifier.
 
+mod messages;
+
 use std::sync::Arc;
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::Request,
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::Response,
 };
 use greenroom_backends::{CodeExecution, ShellCommand, ShellCommandKind};
 use greenroom_pool::{Identifier, PoolKind};
 use greenroom_wire::azure::{AzureError, Execution, ExecutionStatus, MAX_TIMEOUT_S, Output, ShellStatus};
+use http_body_util::BodyExt;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -24,8 +27,9 @@ use rmcp::{
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use self::messages::Messages;
 use super::{Asked, execute, refused::Refused, turn::Turn};
-use crate::body;
+use crate::{body, reply};
 
 /// The key's header.
 const API_KEY: HeaderName = HeaderName::from_static("x-ms-apikey");
@@ -55,8 +59,33 @@ pub(super) async fn serve(asked: Asked, body: Body, key: Option<String>) -> Resu
     let config = &asked.gateway.config;
     let (bytes, _held) =
         body::read(body, &asked.parts.headers, config.body_bytes, config.body_timeout, &asked.gateway.bodies).await?;
-    let length = bytes.len();
-    let mut request = Request::new(Body::from(bytes));
+    let messages = match messages::read(&asked.parts.method, bytes) {
+        Ok(messages) => messages,
+        Err(wrong) => return Ok(super::json(StatusCode::BAD_REQUEST, wrong.body())),
+    };
+    match messages {
+        Messages::One(message) => Ok(ask(&asked, message).await),
+        Messages::Batch(batch) => {
+            let mut answers = Vec::new();
+            // In their order: a client that launches something and uses it says so in this order.
+            for message in batch {
+                let answer = ask(&asked, message).await;
+                let body = answer.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+                let body = body.map_err(|error| Refused::Internal { step: "answer a batch", error: error.to_string() })?;
+                answers.push(body);
+            }
+            Ok(match messages::join(&answers) {
+                Some(body) => super::json(StatusCode::OK, body),
+                None => reply::empty(StatusCode::ACCEPTED),
+            })
+        }
+    }
+}
+
+/// Has the SDK answer one message.
+async fn ask(asked: &Arc<Asked>, message: Bytes) -> Response {
+    let length = message.len();
+    let mut request = Request::new(Body::from(message));
     *request.method_mut() = asked.parts.method.clone();
     *request.uri_mut() = asked.parts.uri.clone();
     *request.headers_mut() = asked.parts.headers.clone();
@@ -73,9 +102,9 @@ pub(super) async fn serve(asked: Asked, body: Body, key: Option<String>) -> Resu
         // Who knows the key may come by any name.
         .disable_allowed_hosts()
         .with_max_request_body_bytes(length.max(1));
-    let tools = Tools { asked: Arc::clone(&asked) };
+    let tools = Tools { asked: Arc::clone(asked) };
     let service = StreamableHttpService::new(move || Ok(tools.clone()), Arc::new(NeverSessionManager::default()), config);
-    Ok(service.handle(request).await.map(Body::new))
+    service.handle(request).await.map(Body::new)
 }
 
 /// Compares hashes, whose common prefixes say nothing about the key's.

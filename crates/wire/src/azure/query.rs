@@ -20,7 +20,7 @@ impl Query {
     /// # Errors
     /// [`AzureError::Validation`]: there is none and one is required, or it is no version at all.
     pub fn api_version(&self, required: Required) -> Result<ApiVersion, AzureError> {
-        let text = match self.value("api-version")? {
+        let text = match self.value("api-version")?.filter(|text| !text.is_empty()) {
             Some(text) => text,
             None if required == Required::No => return Ok(ApiVersion::latest()),
             None => {
@@ -136,6 +136,7 @@ mod tests {
         assert_eq!(query("identifier=abcd").api_version(Required::No), Ok(ApiVersion::latest()));
         assert_eq!(query("api-version=2031-01-01").api_version(Required::Yes).unwrap().as_str(), "2031-01-01");
         assert!(query("api-version=").api_version(Required::Yes).is_err());
+        assert_eq!(query("api-version=").api_version(Required::No), Ok(ApiVersion::latest()), "as some write that there is none");
     }
 
     #[test]

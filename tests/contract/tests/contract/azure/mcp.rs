@@ -8,6 +8,7 @@ use super::{POOL, pools::Pool, refused};
 crate::rows!(
     a_pool_without_an_mcp_server_says_so, only_the_pools_own_key_opens_it, tools_are_offered_in_the_services_names,
     an_environment_keeps_its_state, a_shell_pools_tools_run_commands, calls_that_make_no_sense_are_refused,
+    a_batch_is_answered_in_one,
 );
 
 /// A client of a pool's MCP server.
@@ -158,5 +159,29 @@ fn calls_that_make_no_sense_are_refused(server: &Server) {
         let answer = client.ask("tools/call", json!({"name": tool, "arguments": arguments}));
         assert!(answer["error"]["code"].is_i64(), "{tool} {arguments}: {answer}");
     }
-    assert_eq!(client.send(&json!("nonsense")).status / 100, 4);
+    for (body, code) in [("{", -32700), ("\"nonsense\"", -32600), ("[]", -32600)] {
+        let request = Request::new("POST", &client.target).header("x-ms-apikey", &client.key);
+        let response =
+            server.send(&request.header("Content-Type", "application/json").body(body)).unwrap_or_else(|error| panic!("{error:#}"));
+        assert_eq!((response.status, &response.json()["error"]["code"]), (400, &json!(code)), "{body}");
+    }
+}
+
+/// As protocol 2025-03-26 has it.
+fn a_batch_is_answered_in_one(server: &Server) {
+    let pool = pool(server, "PythonLTS");
+    let client = Client::of(server, &pool);
+    let call = |id: u32, code: &str| {
+        let arguments = json!({"environmentId": "batch", "pythonCode": code});
+        json!({"jsonrpc": "2.0", "id": id, "method": "tools/call",
+               "params": {"name": "runPythonCodeInRemoteEnvironment", "arguments": arguments}})
+    };
+    let seen = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    let response = client.send(&json!([call(7, "x = 20"), seen, call(8, "x + 22")]));
+    assert_eq!(response.status, 200, "{}", response.text());
+    let answers = response.json();
+    let told: Vec<_> = answers.as_array().into_iter().flatten().map(|answer| answer["id"].clone()).collect();
+    assert_eq!(told, [json!(7), json!(8)], "{answers}");
+    assert_eq!(answers[1]["result"]["structuredContent"]["executionResult"], 42, "{answers}");
+    assert_eq!(client.send(&json!([seen])).status, 202);
 }
