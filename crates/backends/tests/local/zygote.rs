@@ -242,6 +242,21 @@ print(u.MAGIC_NUMBER.hex() + '00' * 12 + marshal.dumps(code).hex(), b.getvalue()
         &[("main.py", b"import random; print(random.X)"), ("random.py", b"X = 7")],
         &[("main.py", b"import json; print(json.loads)"), ("json/__init__.py", b"loads = 5")],
         &[("main.py", b"import json; print(json.__file__)"), ("json.txt", b"no module"), ("random.csv", b"1")],
+        // In a directory of its own: it may become the head of sys.path.
+        &[
+            ("main.py", b"import random; print(random.X, random.y.Y)"),
+            ("random/__init__.py", b"from . import y; X = 7"),
+            ("random/y.py", b"Y = 8"),
+        ],
+        &[("main.py", b"import random; print(random.__file__); import random.x"), ("random/x.py", b"")],
+        &[
+            ("main.py", b"import pkg.json, json; print(pkg.json.X, json.__file__)"),
+            ("pkg/__init__.py", b""),
+            ("pkg/json.py", b"X = 7"),
+        ],
+        &[("main.py", b"import sys; sys.path.insert(0, 'pkg'); import json; print(json.X)"), ("pkg/json.py", b"X = 7")],
+        &[("pkg/main.py", b"import json; print(json.X, __file__)"), ("pkg/json.py", b"X = 7"), ("json.py", b"X = 8")],
+        &[("main.py", b"import sys; sys.path.insert(0, 'a/b'); import re; print(re.X)"), ("a/b/re/__init__.py", b"X = 7")],
         &[("random.py", b"import random; print(random.__file__)")],
         &[("main", tell)],
         &[("a/b.py", tell), ("a/beside.py", b"")],
