@@ -12,6 +12,10 @@ pub enum EndReason {
     Signalled(i32),
     /// It went over its memory limit.
     OutOfMemory,
+    /// Its program did not heed an interrupt, and was killed for it.
+    Unresponsive,
+    /// Its program said what nobody had asked it, and was killed for it.
+    Unintelligible,
     /// The backend no longer has it.
     Lost,
     /// It did not answer its check.
@@ -41,6 +45,8 @@ impl EndReason {
             EndReason::Exited(_) => "exited",
             EndReason::Signalled(_) => "signalled",
             EndReason::OutOfMemory => "out_of_memory",
+            EndReason::Unresponsive => "unresponsive",
+            EndReason::Unintelligible => "unintelligible",
             EndReason::Lost => "lost",
             EndReason::CheckFailed => "check_failed",
             EndReason::Cooldown => "cooldown",
@@ -68,6 +74,8 @@ impl EndReason {
             EndReason::Exited(number.unwrap_or(0)),
             EndReason::Signalled(number.unwrap_or(0)),
             EndReason::OutOfMemory,
+            EndReason::Unresponsive,
+            EndReason::Unintelligible,
             EndReason::Lost,
             EndReason::CheckFailed,
             EndReason::Cooldown,
@@ -85,7 +93,11 @@ impl EndReason {
     /// Who is to blame that a call finds the session gone.
     pub fn blame(self) -> Blame {
         match self {
-            EndReason::Exited(_) | EndReason::Signalled(_) | EndReason::OutOfMemory => Blame::Program,
+            EndReason::Exited(_)
+            | EndReason::Signalled(_)
+            | EndReason::OutOfMemory
+            | EndReason::Unresponsive
+            | EndReason::Unintelligible => Blame::Program,
             EndReason::Lost | EndReason::CheckFailed => Blame::Backend,
             EndReason::Cooldown | EndReason::MaxAlive | EndReason::Stopped | EndReason::PoolDeleted => Blame::Caller,
             EndReason::Surplus | EndReason::Outdated | EndReason::Shutdown | EndReason::Restart => Blame::Us,
@@ -105,6 +117,8 @@ impl fmt::Display for EndReason {
             EndReason::Exited(code) => write!(f, "its process exited with status {code}"),
             EndReason::Signalled(signal) => write!(f, "its process was killed by signal {signal}"),
             EndReason::OutOfMemory => f.write_str("it went over its memory limit"),
+            EndReason::Unresponsive => f.write_str("its process did not heed an interrupt and was killed"),
+            EndReason::Unintelligible => f.write_str("its process broke the conversation with the server and was killed"),
             EndReason::Lost => f.write_str("the place where it lived lost it"),
             EndReason::CheckFailed => f.write_str("it no longer answered"),
             EndReason::Cooldown => f.write_str("it was not used for longer than the pool's cooldown"),

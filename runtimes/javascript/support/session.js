@@ -67,6 +67,7 @@ class Exit extends Error {
   }
 }
 
+const OurPromise = Promise;
 // The number of the cell; of one that runs, its request and what ends its waiting.
 let count = 0;
 let running = null;
@@ -115,13 +116,21 @@ function awaitingScript(code) {
   }
 }
 
-/** Waits for a promise of the cell, unless it is interrupted before. */
+/** Waits for a promise of the cell, unless it is interrupted before. By `await`: a cell may have made `then` what it likes. */
 function settled(promise) {
-  return Promise.race([promise, new Promise((_, reject) => {
+  return new OurPromise((resolve, reject) => {
     interrupt = () => reject(new Interrupted('the cell was interrupted while it waited'));
-  })]);
+    (async () => {
+      try {
+        resolve(await promise);
+      } catch (error) {
+        reject(error);
+      }
+    })();
+  });
 }
 
+/** Runs a cell. The value stands in an object: what only looks like a promise is a value like others, and is not waited for. */
 async function run({ code, timeout_ms: timeout = 220_000 }) {
   const [script, wrapped] = prepare(code.replace(/^\ufeff/, ''), `cell ${count}`);
   let value;
@@ -132,8 +141,8 @@ async function run({ code, timeout_ms: timeout = 220_000 }) {
     if (timedOut || error?.code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED') throw new Interrupted('the cell was interrupted', timedOut);
     throw error;
   }
-  if (wrapped) return (await settled(value))?.value;
-  return types.isPromise(value) ? settled(value) : value;
+  if (wrapped) return { value: (await settled(value))?.value };
+  return { value: types.isPromise(value) ? await settled(value) : value };
 }
 
 /** The text with at most so many bytes of UTF-8, and whether something was cut. */
@@ -216,7 +225,7 @@ async function answer(request) {
   const answer = { id: request.id, ok: true, result: null, absent: true, error: null, truncated: false };
   running = request.id;
   try {
-    const value = await run(request);
+    const { value } = await run(request);
     if (value !== undefined) {
       const [text, truncated] = cut(inspect(value), TEXT_BYTES_MAX);
       Object.assign(answer, { result: { text }, absent: false, truncated });
@@ -262,7 +271,11 @@ for (const name of modules) {
 const socket = new net.Socket({ fd: 3, readable: true, writable: true });
 const send = (message) => socket.write(`${stringify(message)}\n`);
 let received = [];
-let last = Promise.resolve();
+let last = null;
+async function serve(request, before) {
+  await before;
+  send(await answer(request));
+}
 socket.on('data', (chunk) => {
   let rest = chunk;
   for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
@@ -270,7 +283,7 @@ socket.on('data', (chunk) => {
     received = [];
     rest = rest.subarray(end + 1);
     const request = parse(line);
-    if (request.interrupt === undefined) last = last.then(() => answer(request)).then(send);
+    if (request.interrupt === undefined) last = serve(request, last);
     else if (request.interrupt === running) interrupt?.();
   }
   if (rest.length > 0) received.push(rest);

@@ -94,6 +94,23 @@ def _on_interrupt(_number, frame):
         frame = frame.f_back
 
 
+# A cell may take it away.
+_callable = callable
+
+
+class _Guarded:
+    """A cell's own handler of a signal, while no cell runs: what it raises then would end the session, and is nobody's."""
+
+    def __init__(self, handler):
+        self.handler = handler
+
+    def __call__(self, number, frame):
+        try:
+            self.handler(number, frame)
+        except BaseException:
+            pass
+
+
 def _stdlib(name):
     """Imports a module of the standard library, also where the working directory has one of the same name."""
     path = sys.path
@@ -136,6 +153,7 @@ class _Kernel:
         self.modules_seen = 0
         self.native_output = False
         self.user_recursion = None
+        self.guarded = {}
         self.last_values = [None, None, None]
         self.module = types.ModuleType("__main__")
         self.names = vars(self.module)
@@ -273,7 +291,7 @@ class _Kernel:
         self.image = None
         answer = {"id": request.get("id"), "ok": True, "result": None, "absent": True, "error": None, "truncated": False}
         try:
-            value, absent, truncated = _invoke(self.cell, request["code"])
+            value, absent, truncated = _invoke(self.guarded_cell, request["code"])
             answer.update(result=value, absent=absent, truncated=truncated)
             failure = None
         except BaseException as error:
@@ -282,6 +300,13 @@ class _Kernel:
         if sys.getrecursionlimit() < 500:
             self.user_recursion = sys.getrecursionlimit()
             sys.setrecursionlimit(1000)
+        # What interrupted that ends with the cell.
+        for attempt in range(3):
+            try:
+                _invoke(self.guard)
+                break
+            except BaseException:
+                pass
         if failure is not None:
             answer["ok"] = False
             for attempt in range(2):
@@ -299,6 +324,23 @@ class _Kernel:
         except BaseException:
             pass
         return answer
+
+    def guard(self):
+        """After a cell: its handlers of signals must not raise where nothing of it runs."""
+        if "signal" not in sys.modules and not self.guarded:
+            return
+        for number in _signal.valid_signals():
+            handler = _signal.getsignal(number)
+            if _callable(handler) and handler is not _on_interrupt and handler.__class__ is not _Guarded:
+                guarded = self.guarded[number] = _Guarded(handler)
+                _signal.signal(number, guarded)
+
+    def unguard(self):
+        """Before a cell: its handlers are again what it made them."""
+        while self.guarded:
+            number, guarded = self.guarded.popitem()
+            if _signal.getsignal(number) is guarded:
+                _signal.signal(number, guarded.handler)
 
     def flush(self):
         """Brings all that was written so far into the pipes."""
@@ -320,6 +362,16 @@ class _Kernel:
             )
         if self.native_output:
             _stdlib("ctypes").CDLL(None).fflush(None)
+
+    def guarded_cell(self, source):
+        self.unguard()
+        try:
+            return self.cell(source)
+        finally:
+            try:
+                self.guard()
+            except BaseException:
+                pass
 
     def cell(self, source):
         """Executes a cell: what its last expression is worth on the wire, whether there is none, and whether it was cut."""

@@ -36,8 +36,6 @@ use crate::local::{OpenEnd, OpenHandle};
 
 /// SIGINT (signal(7)).
 const INTERRUPT: i32 = 2;
-/// SIGKILL.
-const KILL: i32 = 9;
 /// An interrupted program gets so long to answer before its session is ended.
 const GRACE: Duration = Duration::from_secs(2);
 /// And is interrupted again after so long: the first may have met code that swallows it.
@@ -250,7 +248,7 @@ impl Keeper {
                         deadline = since + GRACE;
                         self.signal().await;
                     }
-                    Some(_) => break (None, Some(self.kill().await)),
+                    Some(_) => break (None, Some(self.kill(EndReason::Unresponsive).await)),
                 },
                 () = asked.closed(), if interrupted.is_none() => interrupt = Some(Interrupt::Unwanted),
                 () = &mut cpu_used_up, if interrupted.is_none() => interrupt = Some(Interrupt::CpuTime),
@@ -295,13 +293,13 @@ impl Keeper {
             return Over::Ended(reason_of(&end));
         }
         tracing::info!(%why, "a session is ended: its program broke the conversation");
-        self.kill().await
+        self.kill(EndReason::Unintelligible).await
     }
 
-    async fn kill(&self) -> Over {
+    async fn kill(&self, why: EndReason) -> Over {
         let end = self.handle.close().await;
         // Where it has an exit, it was quicker than we.
-        Over::Ended(if end.exit.is_some() { reason_of(&end) } else { EndReason::Signalled(KILL) })
+        Over::Ended(if end.exit.is_some() { reason_of(&end) } else { why })
     }
 }
 
@@ -330,7 +328,7 @@ fn ended(over: Option<Over>) -> Option<EndReason> {
 }
 
 /// Why a session ended by itself.
-fn reason_of(end: &OpenEnd) -> EndReason {
+pub(super) fn reason_of(end: &OpenEnd) -> EndReason {
     match end.exit {
         // Where only a child was killed for its memory, the program may go on and end as it likes.
         Some(Exit::Code(code)) => EndReason::Exited(code),

@@ -10,7 +10,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Files, Session, SessionInfo, channel::Channel, keeper::Keeper, meter::Meter, output::Output, wire};
+use super::{
+    Files, Session, SessionInfo,
+    channel::Channel,
+    keeper::{Keeper, reason_of},
+    meter::Meter,
+    output::Output,
+    wire,
+};
 use crate::local::{Local, OpenSandbox, OpenSpec};
 
 /// Requests that may wait for a session's task. Calls of one identifier are serialised by the pool's lease.
@@ -74,12 +81,26 @@ impl Backend for LocalSessions {
     }
 
     async fn ended(&self, session: &Session) -> EndReason {
-        let mut ended = session.ended.clone();
-        let reason = ended.wait_for(Option::is_some).await.ok().and_then(|reason| *reason);
-        match reason {
-            Some(reason) => reason,
-            // Its task has stopped because it was asked to.
-            None => std::future::pending().await,
+        let mut told = session.ended.clone();
+        let by_its_task = async {
+            match told.wait_for(Option::is_some).await.ok().and_then(|reason| *reason) {
+                Some(reason) => reason,
+                // It has stopped because it was asked to.
+                None => std::future::pending().await,
+            }
+        };
+        let by_itself = async {
+            let end = session.handle.ended().await;
+            // What was killed by us, its task knows the reason of. All else is known here no later.
+            if session.stop.is_cancelled() || end.exit.is_none() && !end.usage.out_of_memory {
+                std::future::pending().await
+            }
+            reason_of(&end)
+        };
+        tokio::select! {
+            biased;
+            reason = by_its_task => reason,
+            reason = by_itself => reason,
         }
     }
 

@@ -67,10 +67,30 @@ pub async fn a_cell_that_heeds_no_interrupt_ends_with_its_session(sessions: Sess
     let deaf = "print('x')\nimport time\nwhile True:\n    try: time.sleep(1)\n    except KeyboardInterrupt: pass";
     let begun = Instant::now();
     let result = python.execute(CodeExecution { timeout_ms: Some(300), ..code(deaf) }).await?;
-    assert_eq!((result.status, result.ended), (CellStatus::TimedOut, Some(EndReason::Signalled(9))));
+    assert_eq!((result.status, result.ended), (CellStatus::TimedOut, Some(EndReason::Unresponsive)));
     assert_eq!(result.stdout, "x\n");
     assert!(begun.elapsed() < Duration::from_secs(15));
-    is_over(&sessions, &python, EndReason::Signalled(9)).await
+    is_over(&sessions, &python, EndReason::Unresponsive).await
+}
+
+pub async fn whoever_finds_a_session_dead_finds_why(sessions: Sessions) -> Tested {
+    let soon = "import os, threading, time; threading.Thread(target=lambda: (time.sleep(0.02), os._exit(3))).start()";
+    for turn in 0..20 {
+        let python = session(&sessions, PythonLts).await?;
+        value(&python, soon).await?;
+        // As a pool looks before each call: at once, and without waiting.
+        while sessions.check(&python) {
+            tokio::task::yield_now().await;
+        }
+        let why = tokio::select! {
+            biased;
+            why = sessions.ended(&python) => Some(why),
+            () = std::future::ready(()) => None,
+        };
+        assert_eq!(why, Some(EndReason::Exited(3)), "turn {turn}");
+        sessions.destroy(python).await;
+    }
+    Ok(())
 }
 
 pub async fn processor_time_is_limited_per_cell(sessions: Sessions) -> Tested {
@@ -108,7 +128,7 @@ pub async fn a_forged_answer_fools_only_its_own_session(sessions: Sessions) -> T
     for bytes in forged {
         let python = session(&sessions, PythonLts).await?;
         let result = cell(&python, &format!("{FIND}\nos.write(channel, {bytes})\nimport time; time.sleep(5)")).await?;
-        assert_eq!((result.status, result.ended), (CellStatus::Aborted, Some(EndReason::Signalled(9))), "{bytes}");
+        assert_eq!((result.status, result.ended), (CellStatus::Aborted, Some(EndReason::Unintelligible)), "{bytes}");
         sessions.destroy(python).await;
     }
     // One that fits answers its own cell; what really comes then is one answer too many.
@@ -126,7 +146,7 @@ pub async fn a_forged_answer_fools_only_its_own_session(sessions: Sessions) -> T
 pub async fn a_flood_on_the_conversation_ends_the_session(sessions: Sessions) -> Tested {
     let python = session(&sessions, PythonLts).await?;
     let result = cell(&python, &format!("{FIND}\nwhile True: os.write(channel, b'x' * 65536)")).await?;
-    assert_eq!((result.status, result.ended), (CellStatus::Aborted, Some(EndReason::Signalled(9))));
+    assert_eq!((result.status, result.ended), (CellStatus::Aborted, Some(EndReason::Unintelligible)));
     // Between two cells too.
     let python = session(&sessions, PythonLts).await?;
     let later = format!(

@@ -105,3 +105,26 @@ pub async fn what_runs_in_the_background_of_javascript_fails_without_the_session
     assert_eq!(value(&node, "3").await?, shown("3"));
     Ok(())
 }
+
+pub async fn what_a_javascript_cell_makes_of_promises_keeps_nobody_waiting(sessions: Sessions) -> Tested {
+    let node = session(&sessions, NodeLts).await?;
+    // It only looks like a promise, and is a value.
+    for (text, shows) in [
+        ("({ then(f) {} })", "{ then: [Function: then] }"),
+        ("({ then(f) { f(5) } })", "{ then: [Function: then] }"),
+        ("await { then(f) { f(5) } }", "5"),
+        ("Promise.resolve(6)", "6"),
+        ("Promise.prototype.then = () => {}; 1", "1"),
+        ("(async () => 2)()", "2"),
+        ("globalThis.Promise = null; 3", "3"),
+        ("(async () => 4)()", "4"),
+    ] {
+        let result = node.execute(CodeExecution { timeout_ms: Some(5000), ..code(text) }).await?;
+        assert_eq!((result.status, result.value), (CellStatus::Succeeded, shown(shows)), "{text}");
+    }
+    let waits = CodeExecution { timeout_ms: Some(300), ..code("(async () => { await { then() {} } })()") };
+    let result = node.execute(waits).await?;
+    assert_eq!((result.status, result.ended), (CellStatus::TimedOut, None));
+    assert_eq!(value(&node, "7").await?, shown("7"));
+    Ok(())
+}

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use greenroom_backends::{CellStatus, CellValue, CodeExecution};
 use greenroom_pool::PoolKind::{NodeLts, PythonLts, Shell};
 
@@ -120,6 +122,24 @@ pub async fn an_interrupt_ends_the_cell_and_keeps_the_session(sessions: Sessions
     }
     // Nothing of what was interrupted goes on.
     assert_eq!(printed(&python, "!pgrep -c -r R,S,D -u {os.getuid()} sleep").await?, "0\n");
+    Ok(())
+}
+
+pub async fn a_cells_handler_of_a_signal_ends_a_cell_at_most(sessions: Sessions) -> Tested {
+    let python = session(&sessions, PythonLts).await?;
+    // A time limit that was not taken back, as people write it: it strikes when its cell is long over.
+    let forgotten = "import signal, time, os
+def late(*_): fired.append(1); raise TimeoutError('late')
+signal.signal(signal.SIGALRM, late); signal.signal(signal.SIGUSR1, lambda *_: 1 / 0); fired = []
+signal.setitimer(signal.ITIMER_REAL, 0.2, 0.01); os.spawnlp(os.P_NOWAIT, 'sh', 'sh', '-c', 'sleep 0.1; kill -USR1 %d' % os.getpid())
+'kept'";
+    assert_eq!(value(&python, forgotten).await?, shown("'kept'"));
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    // In a cell it is what it says.
+    let result = cell(&python, "time.sleep(5)").await?;
+    assert_eq!(result.error.ok_or(format!("{:?}", result.status))?.name, "TimeoutError");
+    value(&python, "signal.setitimer(signal.ITIMER_REAL, 0); None").await?;
+    assert_eq!(value(&python, "len(fired) > 10, signal.getsignal(signal.SIGALRM) is late").await?, shown("(True, True)"));
     Ok(())
 }
 

@@ -39,7 +39,9 @@ pub(super) fn of_command(result: ShellResult, chars: Option<usize>, timeout_ms: 
         // Stopped by us, or gone with its session.
         (_, None) => (ShellStatus::TimedOut, result.duration_us / 1000),
     };
-    let last = if result.status == CellStatus::TimedOut { String::new() } else { last_words(result.status, result.ended) };
+    // The service says nothing of a command that takes too long; that it took the session along is another thing.
+    let said = if result.status == CellStatus::TimedOut { CellStatus::Failed } else { result.status };
+    let last = last_words(said, result.ended);
     let stderr = joined(told, result.stderr, &[&last], chars);
     let mut output = Output { stdout: result.stdout, stderr, value: azure::CellValue::Absent, wall_ms };
     output.cut(chars);
@@ -157,5 +159,10 @@ mod tests {
         assert_eq!((status, output.wall_ms, output.stdout.as_str()), (ShellStatus::Exited(3), 3, "01"));
         let (status, output) = of(command(CellStatus::TimedOut, None));
         assert_eq!((status, output.wall_ms, output.stderr.as_str()), (ShellStatus::TimedOut, 5_000, ""));
+        let with_it = ShellResult { ended: Some(EndReason::Unresponsive), ..command(CellStatus::TimedOut, None) };
+        assert_eq!(
+            of_command(with_it, None, 5_000, None).1.stderr,
+            "session ended: its process did not heed an interrupt and was killed"
+        );
     }
 }

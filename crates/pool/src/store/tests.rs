@@ -374,6 +374,8 @@ fn every_end_is_read_as_it_was_written() {
         EndReason::Exited(3),
         EndReason::Signalled(9),
         EndReason::OutOfMemory,
+        EndReason::Unresponsive,
+        EndReason::Unintelligible,
         EndReason::Lost,
         EndReason::CheckFailed,
         EndReason::Cooldown,
