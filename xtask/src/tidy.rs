@@ -20,6 +20,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("greenroom-wire", &["tokio", "axum", "rustix", "greenroom-runtimes"], "wire formats are pure translation"),
     ("greenroom-runtimes", &["tokio", "axum", "greenroom-sandbox"], "languages know neither HTTP nor namespaces"),
     ("greenroom-sandbox", &["tokio", "tracing", "axum"], "the runner is single-threaded and forks"),
+    ("greenroom-egress", &["axum", "greenroom-sandbox"], "what programs may reach, whoever made their sandbox"),
     ("greenroom-backends", &["axum", "greenroom-runtimes", "greenroom-wire"], "backends run jobs, whatever the language or format"),
 ];
 
