@@ -20,6 +20,7 @@ mod output;
 mod sandboxed;
 mod wire;
 
+use greenroom_egress::Running;
 use greenroom_pool::{EndReason, SessionUsage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,8 @@ pub struct Session {
     /// Asks its task to stop.
     stop: CancellationToken,
     meter: Meter,
+    /// What takes its programs to the network, if its pool has one.
+    network: Option<Running>,
 }
 
 /// What a caller asks of the session's task. Dropping the receiver of the answer gives the request up: what runs is interrupted.

@@ -119,6 +119,10 @@ impl fmt::Display for Report {
                     if host.landlock_abi == 0 { "no".into() } else { format!("ABI {}", host.landlock_abi) }
                 )?;
                 writeln!(f, "seccomp     {}", if host.seccomp { "yes" } else { "no" })?;
+                match &host.no_network {
+                    None => writeln!(f, "network     pools may have it")?,
+                    Some(reason) => writeln!(f, "network     not for pools: {reason}")?,
+                }
             }
             None => writeln!(f, "isolation   none can be had")?,
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use greenroom_backends::{Local, LocalSessions, SessionProgram};
 use greenroom_core::Limits;
-use greenroom_pool::{PoolKind, Pools, Rules, Store, StoreError};
+use greenroom_pool::{Network, PoolKind, Pools, Rules, Store, StoreError};
 use greenroom_runtimes::Catalogue;
 
 use crate::settings::{Settings, new_pool};
@@ -27,11 +27,15 @@ pub fn store(directory: &Path) -> Result<Store, StoreError> {
 /// The pools of the store, those that the configuration names, and one that is always there. Their sessions are made later.
 pub async fn pools(settings: &Settings, catalogue: &Catalogue, local: Local, store: Store) -> anyhow::Result<Pools<LocalSessions>> {
     let catalogue = catalogue.clone();
-    let backend = LocalSessions::new(local, move |kind, limits| program(&catalogue, kind, limits));
+    let no_network = local.host().no_network.clone();
+    let backend = LocalSessions::new(local, settings.egress.start(), move |kind, limits| program(&catalogue, kind, limits));
     let pools = Pools::open(backend, store).await?;
     for (name, configured) in &settings.pools {
         let kept = pools.get(name).map_or_else(|| new_pool(name), |spec| (*spec).clone());
         let spec = configured.apply(kept).map_err(|error| anyhow::anyhow!("pools.{name}, with what is stored of it: {error}"))?;
+        if let (Network::Enabled, Some(reason)) = (spec.network, &no_network) {
+            anyhow::bail!("pools.{name}.network: the sessions of this machine have no network: {reason}");
+        }
         pools.put(spec, &Rules::OWN).await?;
     }
     if pools.get(DEFAULT).is_none() {

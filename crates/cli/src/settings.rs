@@ -1,5 +1,6 @@
 //! The settings, typed and checked.
 
+mod egress;
 mod identity;
 mod pools;
 mod raw;
@@ -18,6 +19,7 @@ use greenroom_pool::{Kept, OperationsKept, UsageKept};
 use greenroom_runtimes::{Catalogue, DiscoverOptions, Elevation, Runtime};
 use greenroom_sandbox::{Network, SandboxConfig, SharedDirectory, SupportFile, ZygoteConfig};
 
+pub use self::egress::EgressSettings;
 pub use self::identity::{IdentitySettings, TlsSettings};
 pub use self::pools::{POOL_KEYS, PoolSettings, new_pool};
 use self::raw::{Raw, RawOverrides};
@@ -94,6 +96,8 @@ pub struct Settings {
     pub gateway: GatewayConfig,
     /// The pools that the configuration names.
     pub pools: BTreeMap<String, PoolSettings>,
+    /// What sessions with network may reach.
+    pub egress: EgressSettings,
     /// How much is kept of what is over.
     pub kept: Kept,
     /// Log filter directives.
@@ -319,6 +323,7 @@ impl Settings {
             standbys: raw.standby.ready.or_else(|| cores.min(4)),
             gateway,
             pools: raw.pools,
+            egress: EgressSettings::check(raw.egress)?,
             kept: Kept {
                 usage: UsageKept {
                     age: Duration::from_secs(u64::from(positive("usage.keep_days", raw.usage.keep_days)?) * 86_400),

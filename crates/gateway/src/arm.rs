@@ -17,7 +17,7 @@ use greenroom_identity::{Admitted, Permission, Refusal, Subject, Target};
 use greenroom_pool::PoolKind;
 use greenroom_runtimes::Catalogue;
 pub(crate) use greenroom_wire::arm::Call;
-use greenroom_wire::arm::{self, ApiVersion, ArmError, Network, Offer};
+use greenroom_wire::arm::{self, ApiVersion, ArmError, Offer};
 
 pub(crate) use self::control::{Caller, Context, ControlPlane};
 use crate::{
@@ -39,12 +39,12 @@ pub(crate) fn label(method: &str, path: &str) -> Option<&'static str> {
     }
 }
 
-/// What the sessions of the server can be: what the languages that are installed allow. None has a network.
-pub(crate) fn offered(catalogue: Catalogue) -> control::Offered {
+/// What the sessions of the server can be: what the languages that are installed allow, and the host.
+pub(crate) fn offered(catalogue: Catalogue, no_network: Option<String>) -> control::Offered {
     Box::new(move || {
         let kinds = [PoolKind::PythonLts, PoolKind::NodeLts, PoolKind::Shell];
         let installed = kinds.into_iter().filter(|&kind| pools::missing(&catalogue, kind).is_none());
-        Offer { container_types: installed.map(record::container_type).collect(), networks: vec![Network::EgressDisabled] }
+        Offer { container_types: installed.map(record::container_type).collect(), no_network: no_network.clone() }
     })
 }
 

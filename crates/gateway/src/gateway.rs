@@ -79,7 +79,8 @@ impl Gateway {
         // The first of those that wait do so with their sandbox in hand.
         let staged = config.max_concurrent.min(config.queue);
         let tasks = TaskTracker::new();
-        let control = ControlPlane::new(pools.clone(), arm::offered(catalogue.clone()), tasks.clone());
+        let offered = arm::offered(catalogue.clone(), local.host().no_network.clone());
+        let control = ControlPlane::new(pools.clone(), offered, tasks.clone());
         let resumed = control.clone();
         tasks.spawn(async move { resumed.resume().await });
         Self {

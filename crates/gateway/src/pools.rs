@@ -104,7 +104,7 @@ pub(crate) async fn create(State(gateway): State<Gateway>, request: Request) -> 
         let inner = &gateway.inner;
         inner.guard.check(&parts.headers, Permission::Manage, Target::Server).await?;
         let spec: PoolSpec = read(inner, &parts, body).await?;
-        check_network(Some(spec.network))?;
+        check_network(inner, Some(spec.network))?;
         if let Some(language) = missing(&inner.catalogue, spec.kind) {
             let message = format!(
                 "kind: sessions of {kind} need {language}, which is not installed; install it (greenroom runtimes install {language}), and start the server again",
@@ -155,7 +155,7 @@ pub(crate) async fn update(State(gateway): State<Gateway>, Path(name): Path<Stri
         let inner = &gateway.inner;
         may_manage(inner, &name, &parts.headers).await?;
         let patch: PoolPatch = read(inner, &parts, body).await?;
-        check_network(patch.network)?;
+        check_network(inner, patch.network)?;
         inner.pools.update(&name, patch, &Rules::OWN).await.map_err(refused)?;
         shown(inner, &name, &parts, StatusCode::OK).await
     })
@@ -250,14 +250,11 @@ async fn read<T: serde::de::DeserializeOwned>(gateway: &Inner, parts: &Parts, bo
     value.map_err(|error| Refused::Status(StatusCode::BAD_REQUEST, format!("the request body: {error}")))
 }
 
-/// Sandboxes of this machine have no network.
-fn check_network(network: Option<Network>) -> Result<(), Refused> {
-    if network != Some(Network::Enabled) {
-        return Ok(());
-    }
-    let message =
-        "network: the sessions of this server have no network (EgressDisabled); bring what a program needs with it, as files";
-    Err(Refused::Status(StatusCode::BAD_REQUEST, message.to_owned()))
+/// Not every machine can give sessions a network.
+fn check_network(gateway: &Inner, network: Option<Network>) -> Result<(), Refused> {
+    let (Some(Network::Enabled), Some(reason)) = (network, &gateway.local.host().no_network) else { return Ok(()) };
+    let message = format!("network: the sessions of this server have no network ({reason}): it must be Disabled");
+    Err(Refused::Status(StatusCode::BAD_REQUEST, message))
 }
 
 async fn shown(gateway: &Inner, name: &str, parts: &Parts, status: StatusCode) -> Result<Response, Refused> {

@@ -8,6 +8,8 @@ pub const CONTINUES: u32 = 2;
 pub const OWN_UIDS: u32 = 4;
 /// No cgroup limits the program: rlimits have to.
 pub const WITHOUT_CGROUPS: u32 = 8;
+/// Programs have a network: show how names are looked up there.
+pub const NETWORK: u32 = 16;
 
 /// Length of a plan, bytes: all that differs from one sandbox to the next. A packet of its own, so that nothing has to be parsed.
 pub const PLAN_BYTES: usize = 100;
@@ -33,6 +35,9 @@ pub const PLACE: usize = 68;
 /// Where the private tmpfs of a sandbox is mounted; its views are the files' place, `/tmp` and `/dev/shm`.
 /// Mode 0700 and root's: programs cannot pass through.
 pub const DISK: &str = "/run/disk";
+
+/// Where the template has what takes the place of files of the same names in `/etc` for programs that have a network.
+pub const NETWORK_FILES: &str = "/run/network";
 
 /// Signals that the runner ignores (SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE), and no program shall.
 pub const IGNORED_SIGNALS: [i32; 5] = [2, 15, 1, 3, 13];

@@ -23,7 +23,7 @@ mod worker;
 
 use core::ffi::CStr;
 
-use layout::{CONTINUES, DISK, LOOPBACK, OWN_UIDS, PLAN_BYTES, step};
+use layout::{CONTINUES, DISK, LOOPBACK, NETWORK, NETWORK_FILES, OWN_UIDS, PLAN_BYTES, step};
 use message::{Plan, Status};
 use sys::{Errno, Text};
 use worker::Ends;
@@ -88,6 +88,9 @@ fn live(plan: &Plan) -> Result<(), Failure> {
     // Modes are what they are said to be.
     sys::mask(0);
     take(plan, step::MOUNT_DISK, || mount_disk(plan))?;
+    if plan.has(NETWORK) {
+        take(plan, step::MOUNT_DISK, show_network)?;
+    }
     let proc = take(plan, step::MOUNT_PROC, mount_proc)?;
     take(plan, step::MASK_PROC, mask_proc)?;
     let birth = take(plan, step::READY, || {
@@ -209,6 +212,14 @@ fn show(plan: &Plan, disk: i32, (name, path, mode): View, at: Text<'_>) -> Resul
         sys::own(disk, name.into(), plan.uid())?;
     }
     sys::mount(path.into(), at, sys::MS_BIND)
+}
+
+/// How names are looked up where there is a network.
+fn show_network() -> Result<(), Errno> {
+    const FILES: [(&CStr, &CStr); 2] =
+        [(c"/run/network/resolv.conf", c"/etc/resolv.conf"), (c"/run/network/nsswitch.conf", c"/etc/nsswitch.conf")];
+    const _: () = assert!(FILES[0].0.count_bytes() == NETWORK_FILES.len() + "/resolv.conf".len());
+    FILES.iter().try_for_each(|(from, to)| sys::mount((*from).into(), (*to).into(), sys::MS_BIND))
 }
 
 /// A /proc of this pid namespace, still writable.

@@ -40,6 +40,8 @@ pub struct HostReport {
     pub landlock_abi: u32,
     /// Whether the seccomp filter can be installed.
     pub seccomp: bool,
+    /// Why the programs of a session cannot have a network, and what to do about it; `None` where they can.
+    pub no_network: Option<String>,
     /// What is missing or weaker than it could be, each with what to do about it.
     pub notes: Vec<String>,
 }
@@ -65,6 +67,7 @@ pub(crate) fn look() -> HostReport {
         cgroups,
         landlock_abi,
         seccomp,
+        no_network: Some("only in isolation full".to_owned()),
         notes,
     }
 }

@@ -41,6 +41,7 @@ mod init;
 #[path = "../init/layout.rs"]
 mod layout;
 pub mod message;
+mod network;
 mod plan;
 mod rights;
 mod runner;
@@ -54,6 +55,7 @@ mod zygote;
 
 pub use config::{Network, SandboxConfig, SharedDirectory, SupportFile};
 pub use host::{CgroupVersion, HostReport};
+pub use network::{GATEWAY_ADDRESS, SANDBOX_ADDRESS};
 pub use runner::runner_main;
 pub use step::{Failure, Step};
 pub use sys::forget_the_start;

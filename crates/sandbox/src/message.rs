@@ -74,6 +74,8 @@ pub struct Prepare {
     pub place: Place,
     /// Which zygote its first process comes from; `None`: a program of its own.
     pub zygote: Option<u32>,
+    /// Whether it has a network: a namespace of its own, whose one way out is a device that [`FromSlot::Ready`] brings.
+    pub network: bool,
 }
 
 /// Where a sandbox's files stand, as its program sees it.
@@ -105,7 +107,13 @@ impl Prepare {
             continues: false,
             place: Place::Workspace,
             zygote: None,
+            network: false,
         }
+    }
+
+    /// The same, with a network or without.
+    pub fn with_network(self, network: bool) -> Self {
+        Self { network, ..self }
     }
 
     /// The same, its first process forked from this zygote.
@@ -160,7 +168,8 @@ impl From<&Limits> for StageLimits {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromSlot {
     /// A sandbox waits for its job. Passed: stdin to write, stdout and stderr to read, the worker's job stream and, if
-    /// [`Prepare::hands_files_over`], the directory of its files and, where there are namespaces, the mount namespace to continue in.
+    /// [`Prepare::hands_files_over`], the directory of its files and, where there are namespaces, the mount namespace to continue in; and, if
+    /// [`Prepare::network`], the device that its packets come from and go to (tun.c of the kernel: IP packets, one per read or write).
     Ready {
         /// Whose the workspace is: a stage that continues in it needs the same.
         uid: u32,

@@ -64,8 +64,8 @@ mod tests {
 
     #[test]
     fn a_plan_is_read_as_it_was_written() {
-        let prepare =
-            Prepare { uid: None, disk_bytes: u64::MAX, disk_inodes: 5, continues: true, place: Place::Workspace, zygote: None };
+        let disk = greenroom_core::DiskLimits { bytes: u64::MAX, inodes: 5 };
+        let prepare = Prepare { continues: true, place: Place::Workspace, ..Prepare::fresh(disk) };
         let bytes = encode(&prepare, [layout::CONTINUES | layout::OWN_UIDS, 70_000, 69_999, 300]).unwrap();
         let plan = there::Plan::received(bytes, PLAN_BYTES).unwrap();
         assert!(plan.has(layout::CONTINUES) && plan.has(layout::OWN_UIDS) && !plan.has(layout::LOOPBACK));

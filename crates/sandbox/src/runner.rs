@@ -26,6 +26,7 @@ use crate::{
     host::{self, CgroupVersion, HostReport},
     layout::IGNORED_SIGNALS,
     message::{FromRunner, ToRunner, packet_pair, receive_now, send},
+    network::Devices,
     rights,
     slot::{InitFiles, Shared, Slot, own_mount_namespace},
     step::{Failure, Step, take},
@@ -187,6 +188,7 @@ impl Runner {
             uids_per_slot: UIDS_PER_SLOT,
             slots,
             mount_namespace: None,
+            devices: None,
             init: None,
             workspaces: None,
             oom_score: "0",
@@ -405,6 +407,12 @@ fn enclose(config: &SandboxConfig, shared: &mut Shared, report: &mut HostReport)
             _ => rustix::process::geteuid().as_raw()..rustix::process::geteuid().as_raw() + 1,
         };
         shared.mount_namespace = Some(take(Step::Unshare, own_mount_namespace)?);
+        if shared.profile == Profile::Full {
+            match Devices::find() {
+                Ok(devices) => (shared.devices, report.no_network) = (Some(devices), None),
+                Err(reason) => report.no_network = Some(reason),
+            }
+        }
         let program = template::enter(config, shared.profile, uids)?;
         let filter = take(Step::Unshare, || filter::file(&shared.filter))?.into();
         shared.init = Some(InitFiles { program, filter });

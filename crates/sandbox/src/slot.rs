@@ -28,6 +28,7 @@ use crate::{
     cgroup::SlotCgroup,
     config::Network,
     message::{FromSlot, Place, Prepare, ToSlot, receive, receive_now, send},
+    network::Devices,
     step::{Step, take},
     sys::{self, Stack},
     workspaces::{self, Workspaces},
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) slots: u32,
     /// The runner's mount namespace, to come back to.
     pub(crate) mount_namespace: Option<OwnedFd>,
+    /// Where network devices are made, if they can be.
+    pub(crate) devices: Option<Devices>,
     /// Where sandboxes have mounts of their own.
     pub(crate) init: Option<InitFiles>,
     /// Where workspaces stand without mounts of our own (profile restricted).
@@ -112,6 +115,8 @@ struct ServerEnds {
     job: OwnedFd,
     directory: OwnedFd,
     mount_namespace: Option<OwnedFd>,
+    /// The way out of its network, if it has one.
+    device: Option<OwnedFd>,
 }
 
 /// Why a slot ends.
@@ -209,7 +214,7 @@ impl Slot {
         let mut fds = vec![ends.stdin.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd(), ends.job.as_fd()];
         if with_files {
             fds.push(ends.directory.as_fd());
-            fds.extend(ends.mount_namespace.as_ref().map(AsFd::as_fd));
+            fds.extend(ends.mount_namespace.iter().chain(&ends.device).map(AsFd::as_fd));
         }
         send(&self.server, &FromSlot::Ready { uid: sandbox.uid }, &fds).map_err(|_| Exit::ServerGone)
     }

@@ -40,7 +40,7 @@ steps! {
     SlotAttach = "slot_attach",
     /// Let the slot go before the programs that it watches.
     SlotPriority = "slot_priority",
-    /// Give the slot its network namespace.
+    /// Give the slot its network namespace, or a sandbox its own with a way out.
     SlotNetwork = "slot_network",
     /// Name the host that its sandboxes see.
     Hostname = "hostname",

@@ -4,6 +4,7 @@ use std::{
     arch::asm,
     ffi::{CStr, CString, c_void},
     io,
+    net::Ipv4Addr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
 };
@@ -370,6 +371,81 @@ pub(crate) fn children_cpu_us() -> u64 {
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: never returns and touches no memory.
     unsafe { libc::_exit(code) }
+}
+
+/// The network namespace of a socket (ioctl SIOCGSKNS, Linux 4.10, include/uapi/linux/sockios.h).
+pub(crate) fn network_namespace_of(socket: &OwnedFd) -> io::Result<OwnedFd> {
+    const SIOCGSKNS: libc::Ioctl = 0x894c;
+    // SAFETY: this request takes no argument and touches no memory.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    check(i64::from(fd))?;
+    // SAFETY: the kernel made a fresh descriptor, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What network devices are asked with, of 40 bytes (netdevice(7), `struct ifreq`).
+#[repr(C)]
+struct Request<T> {
+    name: [u8; libc::IFNAMSIZ],
+    value: T,
+}
+
+fn ask<T>(fd: &OwnedFd, request: libc::c_ulong, name: &CStr, value: T) -> io::Result<()> {
+    const { assert!(size_of::<Request<T>>() == size_of::<libc::ifreq>()) };
+    let mut asked = Request { name: [0; libc::IFNAMSIZ], value };
+    let name = name.to_bytes();
+    asked.name[..name.len()].copy_from_slice(name);
+    // SAFETY: these requests read and write one ifreq, which this has the size of, and which outlives the call.
+    check(i64::from(unsafe { libc::ioctl(fd.as_raw_fd(), request as libc::Ioctl, &raw mut asked) }))
+}
+
+/// Of an ifreq whose value is flags.
+type Flags = (i16, [u8; 22]);
+
+/// Makes a network device of `/dev/net/tun`, opened, whose packets are IP's alone (tun.c, TUNSETIFF).
+pub(crate) fn make_tun(device: &OwnedFd, name: &CStr) -> io::Result<()> {
+    const FLAGS: i16 = 0x1001;
+    const { assert!(FLAGS as i32 == libc::IFF_TUN | libc::IFF_NO_PI) };
+    ask::<Flags>(device, libc::TUNSETIFF as libc::c_ulong, name, (FLAGS, [0; 22]))
+}
+
+/// Brings a device up.
+pub(crate) fn bring_up(socket: &OwnedFd, name: &CStr) -> io::Result<()> {
+    const FLAGS: i16 = 0x41;
+    const { assert!(FLAGS as i32 == libc::IFF_UP | libc::IFF_RUNNING) };
+    ask::<Flags>(socket, libc::SIOCSIFFLAGS as libc::c_ulong, name, (FLAGS, [0; 22]))
+}
+
+fn socket_address(address: Ipv4Addr) -> libc::sockaddr_in {
+    const FAMILY: libc::sa_family_t = 2;
+    const { assert!(FAMILY as i32 == libc::AF_INET) };
+    let sin_addr = libc::in_addr { s_addr: u32::from(address).to_be() };
+    libc::sockaddr_in { sin_family: FAMILY, sin_port: 0, sin_addr, sin_zero: [0; 8] }
+}
+
+/// Gives a device its address.
+pub(crate) fn set_address(socket: &OwnedFd, name: &CStr, address: Ipv4Addr, netmask: Ipv4Addr) -> io::Result<()> {
+    for (request, address) in [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, netmask)] {
+        ask(socket, request as libc::c_ulong, name, (socket_address(address), [0u8; 8]))?;
+    }
+    Ok(())
+}
+
+/// Sends everything to this gateway (`SIOCADDRT`, include/uapi/linux/route.h).
+pub(crate) fn add_default_route(socket: &OwnedFd, gateway: Ipv4Addr) -> io::Result<()> {
+    #[repr(C)]
+    struct Route {
+        unused: libc::c_ulong,
+        addresses: [libc::sockaddr_in; 3],
+        flags: u16,
+        more: [u64; 7],
+    }
+    const { assert!(size_of::<Route>() == size_of::<libc::rtentry>()) };
+    let any = socket_address(Ipv4Addr::UNSPECIFIED);
+    let flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    let mut route = Route { unused: 0, addresses: [any, socket_address(gateway), any], flags, more: [0; 7] };
+    // SAFETY: the request reads one rtentry, which this has the size of, and whose pointer (in `more`) is null.
+    check(i64::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCADDRT as libc::Ioctl, &raw mut route) }))
 }
 
 fn check(result: i64) -> io::Result<()> {

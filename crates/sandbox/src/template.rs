@@ -25,7 +25,8 @@ use rustix::{
 
 use crate::{
     config::SandboxConfig,
-    layout::DISK,
+    layout::{DISK, NETWORK_FILES},
+    network::GATEWAY_ADDRESS,
     step::{Failure, Step, take},
     sys, zygote,
 };
@@ -38,7 +39,7 @@ const BUILD_AT: &str = "/tmp";
 /// Names below `/etc` that every system has use for.
 const ETC: &[&str] = &[
     "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "timezone", "os-release", "debian_version",
-    "services", "protocols", "mime.types", "locale.alias", "ssl/openssl.cnf", "inputrc", "magic", "terminfo",
+    "services", "protocols", "mime.types", "locale.alias", "ssl/openssl.cnf", "ssl/certs", "inputrc", "magic", "terminfo",
 ];
 
 /// The program of every sandbox's first process (init/main.rs).
@@ -68,7 +69,9 @@ fn build(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -
     // Device nodes have to be made (or bound) while the host's /dev can be seen, and no capability makes them nosuid.
     mount("greenroom", BUILD_AT, "tmpfs", MountFlags::NOSUID, Some(c"mode=0755,size=64m"))?;
     let root = Path::new(BUILD_AT);
-    for dir in ["usr", "etc", "dev/shm", "proc", "tmp", "run/disk", "var", SUPPORT, &WORKSPACE[1..], &DATA[1..]] {
+    for dir in
+        ["usr", "etc", "dev/shm", "proc", "tmp", "run/disk", &NETWORK_FILES[1..], "var", SUPPORT, &WORKSPACE[1..], &DATA[1..]]
+    {
         fs::create_dir_all(root.join(dir))?;
     }
     fs::set_permissions(root.join(&DISK[1..]), fs::Permissions::from_mode(0o700))?;
@@ -87,6 +90,7 @@ fn build(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -
         copy(&system.etc.join(name), &root.join("etc").join(name))?;
     }
     write_identity(&root.join("etc"), uids)?;
+    write_network(&root.join(&NETWORK_FILES[1..]))?;
     for file in &config.support {
         let path = root.join(SUPPORT).join(&file.path);
         fs::create_dir_all(path.parent().unwrap_or(root))?;
@@ -237,7 +241,7 @@ fn write_identity(etc: &Path, uids: std::ops::Range<u32>) -> io::Result<()> {
         ("hosts", "127.0.0.1 localhost greenroom\n::1 localhost\n"),
         ("host.conf", "multi on\n"),
         ("resolv.conf", "# no network\n"),
-        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n"),
+        ("nsswitch.conf", NAME_SERVICES),
         ("shells", "/bin/sh\n/bin/bash\n"),
     ] {
         let path = etc.join(name);
@@ -248,6 +252,15 @@ fn write_identity(etc: &Path, uids: std::ops::Range<u32>) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// How names are looked up by programs that have a network: init shows these in place of the ones in `/etc`.
+fn write_network(at: &Path) -> io::Result<()> {
+    fs::write(at.join("resolv.conf"), format!("nameserver {GATEWAY_ADDRESS}\n"))?;
+    fs::write(at.join("nsswitch.conf"), NAME_SERVICES.replace("hosts: files", "hosts: files dns"))
+}
+
+/// nsswitch.conf(5).
+const NAME_SERVICES: &str = "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n";
 
 const DEVICES: &[(&str, u32, u32)] = &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9)];
 

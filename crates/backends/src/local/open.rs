@@ -36,6 +36,8 @@ pub struct OpenSpec {
     pub files: Vec<JobFile>,
     /// The language whose warm interpreter may run `argv`, as in [`greenroom_core::StageSpec::warm`].
     pub warm: Option<String>,
+    /// Whether it has a network: [`OpenSandbox::device`].
+    pub network: bool,
 }
 
 impl OpenSpec {
@@ -57,6 +59,8 @@ pub struct OpenSandbox {
     pub directory: OwnedFd,
     /// Whose its files are.
     pub uid: u32,
+    /// Where the packets of its programs come from and go to, if it has a network. Its network is there until this is closed.
+    pub device: Option<OwnedFd>,
     handle: OpenHandle,
 }
 
@@ -112,9 +116,11 @@ impl Local {
     pub async fn open(&self, spec: OpenSpec) -> Result<OpenSandbox, ExecError> {
         let place = Arc::clone(&self.inner.staying).try_acquire_owned().map_err(|_| ExecError::NoRoom)?;
         let kind = self.inner.kind_of(spec.warm.as_deref(), &spec.argv);
-        let mut lease = self.inner.slots.lease_staying(Prepare::session(spec.disk), spec.disk, kind).await?;
+        let mut lease =
+            self.inner.slots.lease_staying(Prepare::session(spec.disk).with_network(spec.network), spec.disk, kind).await?;
         let failed = |source| ExecError::Io { what: "the session's pipes", source };
         let (directory, uid) = lease.files().map_err(failed)?;
+        let device = lease.device();
         let (slot, ends) = lease.open()?;
         let job = stage::encode(&spec.files, &spec.argv, &spec.env, &spec.limits, true).map_err(failed)?;
         let channel = nonblocking(ends.job).map_err(failed)?;
@@ -133,6 +139,7 @@ impl Local {
             stderr: ends.stderr,
             directory,
             uid,
+            device,
             handle: OpenHandle { requests, phase },
         })
     }

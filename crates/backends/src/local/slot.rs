@@ -48,6 +48,8 @@ struct Remains {
     /// The directory of its files.
     directory: Option<OwnedFd>,
     mount_namespace: Option<OwnedFd>,
+    /// The way out of its network, if it has one.
+    device: Option<OwnedFd>,
 }
 
 /// Our ends of a sandbox's pipes. Whoever has them must be the only one: a copy of `stdin` kept anywhere keeps the
@@ -122,7 +124,7 @@ impl SlotConnection {
                 let mut fds = fds.into_iter();
                 let mut next = || fds.next().ok_or_else(|| lost(ExecError::RunnerLost));
                 let ends = Some(Ends { stdin: next()?, stdout: next()?, stderr: next()?, job: next()? });
-                let remains = Remains { directory: fds.next(), mount_namespace: fds.next() };
+                let remains = Remains { directory: fds.next(), mount_namespace: fds.next(), device: fds.next() };
                 let kind = prepare.zygote.map_or(Kind::Program, Kind::Zygote);
                 Ok(Prepared { slot: self, ends, uid, remains, disk, kind })
             }
@@ -262,6 +264,11 @@ impl Lease {
         let prepared = self.prepared.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         let directory = prepared.remains.directory.as_ref().ok_or(io::ErrorKind::NotFound)?;
         Ok((directory.try_clone()?, prepared.uid))
+    }
+
+    /// The way out of the sandbox's network, once: whoever has it keeps the network there.
+    pub(super) fn device(&mut self) -> Option<OwnedFd> {
+        self.prepared.as_mut().and_then(|prepared| prepared.remains.device.take())
     }
 
     /// Waits until nothing is left of a sandbox whose stage has ended, and gives the slot back.

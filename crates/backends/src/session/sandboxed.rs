@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use greenroom_core::Limits;
+use greenroom_egress::{Egress, Running};
 use greenroom_pool::{Backend, CreateError, EndReason, Network, PoolKind, PoolSpec, SessionUsage};
 use tokio::{
     sync::{mpsc, watch},
@@ -42,13 +43,19 @@ type Find = dyn Fn(PoolKind, &Limits) -> Result<SessionProgram, String> + Send +
 /// Makes sessions in sandboxes of [`Local`].
 pub struct LocalSessions {
     local: Local,
+    egress: Egress,
     find: Box<Find>,
 }
 
 impl LocalSessions {
-    /// Sessions in sandboxes of `local`. `find` gives the program for a kind of pool under limits.
-    pub fn new(local: Local, find: impl Fn(PoolKind, &Limits) -> Result<SessionProgram, String> + Send + Sync + 'static) -> Self {
-        Self { local, find: Box::new(find) }
+    /// Sessions in sandboxes of `local`, which reach through `egress` what they may where their pool has network. `find` gives the
+    /// program for a kind of pool under limits.
+    pub fn new(
+        local: Local,
+        egress: Egress,
+        find: impl Fn(PoolKind, &Limits) -> Result<SessionProgram, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { local, egress, find: Box::new(find) }
     }
 }
 
@@ -56,8 +63,9 @@ impl Backend for LocalSessions {
     type Session = Session;
 
     async fn create(&self, spec: &PoolSpec) -> Result<Session, CreateError> {
-        if spec.network == Network::Enabled {
-            return Err(CreateError::new("sandboxes of this machine have no network: the pool must disable egress"));
+        let network = spec.network == Network::Enabled;
+        if let (true, Some(reason)) = (network, &self.local.host().no_network) {
+            return Err(CreateError::new(format!("sessions of this machine have no network: {reason}")));
         }
         let limits = Limits {
             wall_ms: OpenSpec::NO_TIME_LIMIT_MS,
@@ -71,9 +79,13 @@ impl Backend for LocalSessions {
             program.argv.extend(spec.warm.iter().cloned());
         }
         let warm = (spec.kind == PoolKind::PythonLts).then(|| "python".to_owned());
-        let open = OpenSpec { argv: program.argv, env: program.env, limits, disk: spec.limits.disk, files: Vec::new(), warm };
-        let sandbox = self.local.open(open).await.map_err(|error| CreateError::because("the sandbox", error))?;
-        begin(sandbox, spec).await
+        let (argv, env, files) = (program.argv, program.env, Vec::new());
+        let open = OpenSpec { argv, env, limits, disk: spec.limits.disk, files, warm, network };
+        let mut sandbox = self.local.open(open).await.map_err(|error| CreateError::because("the sandbox", error))?;
+        // Before its program is ready: what it imports may ask for names.
+        let running = sandbox.device.take().map(|device| self.egress.start(device)).transpose();
+        let running = running.map_err(|error| CreateError::because("the session's network", error))?;
+        begin(sandbox, running, spec).await
     }
 
     fn check(&self, session: &Session) -> bool {
@@ -107,13 +119,18 @@ impl Backend for LocalSessions {
     async fn destroy(&self, session: Arc<Session>) -> SessionUsage {
         session.stop.cancel();
         session.files.close();
-        let end = session.handle.close().await;
+        let network = async {
+            if let Some(network) = &session.network {
+                network.end().await;
+            }
+        };
+        let (end, ()) = tokio::join!(session.handle.close(), network);
         session.meter.finish(&end)
     }
 }
 
 /// Waits until the program in the sandbox is ready, and has its task take over.
-async fn begin(sandbox: OpenSandbox, spec: &PoolSpec) -> Result<Session, CreateError> {
+async fn begin(sandbox: OpenSandbox, network: Option<Running>, spec: &PoolSpec) -> Result<Session, CreateError> {
     let handle = sandbox.handle().clone();
     let OpenSandbox { channel, stdin, stdout, stderr, directory, uid, .. } = sandbox;
     // What a program reads from its standard input ends at once: nobody is there to write.
@@ -164,5 +181,6 @@ async fn begin(sandbox: OpenSandbox, spec: &PoolSpec) -> Result<Session, CreateE
         ended,
         stop,
         meter,
+        network,
     })
 }

@@ -21,6 +21,7 @@ fn spec(script: &str) -> OpenSpec {
         disk: DISK,
         files: Vec::new(),
         warm: None,
+        network: false,
     }
 }
 

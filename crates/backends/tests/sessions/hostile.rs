@@ -7,6 +7,7 @@ use greenroom_backends::{
     CellStatus, CodeExecution, FileError, Local, LocalSessions, Session, SessionError, SessionProgram, ShellCommand,
     ShellCommandKind,
 };
+use greenroom_egress::Egress;
 use greenroom_pool::{
     Backend, EndReason,
     PoolKind::{NodeLts, PythonLts, Shell},
@@ -222,16 +223,16 @@ pub async fn a_program_that_does_not_start_says_why(sessions: Sessions) -> Teste
     ] {
         let argv: Vec<String> = argv.into_iter().map(str::to_owned).collect();
         let program = SessionProgram { argv, env: Vec::new() };
-        let broken = LocalSessions::new(local.clone(), move |_, _| Ok(program.clone()));
+        let broken = LocalSessions::new(local.clone(), Egress::default(), move |_, _| Ok(program.clone()));
         let error = broken.create(&spec(PythonLts)).await.err().ok_or("it was made")?;
         assert!(error.chain().contains(says), "{}", error.chain());
     }
-    let missing = LocalSessions::new(local.clone(), |_, _| Err("python is not installed".into()));
+    let missing = LocalSessions::new(local.clone(), Egress::default(), |_, _| Err("python is not installed".into()));
     let error = missing.create(&spec(PythonLts)).await.err().ok_or("it was made")?;
     assert_eq!(error.chain(), "python is not installed");
     let mut warm = spec(PythonLts);
     warm.warm = vec!["nonsense_module".into()];
-    let python = LocalSessions::new(local.clone(), super::program);
+    let python = LocalSessions::new(local.clone(), Egress::default(), super::program);
     let error = python.create(&warm).await.err().ok_or("it was made")?;
     assert!(error.chain().contains("No module named 'nonsense_module'"), "{}", error.chain());
     local.shutdown().await;

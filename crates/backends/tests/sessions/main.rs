@@ -5,6 +5,7 @@ mod files;
 mod harness;
 mod hostile;
 mod javascript;
+mod network;
 mod profiles;
 mod python;
 mod shell;
@@ -19,11 +20,13 @@ use greenroom_backends::{
     ShellResult,
 };
 use greenroom_core::{DiskLimits, Limits};
+use greenroom_egress::Egress;
 use greenroom_pool::{Backend, PoolKind, PoolSpec};
 use greenroom_sandbox::{Network, SandboxConfig, SupportFile, ZygoteConfig};
 use hostile::*;
 use javascript::*;
 use libtest_mimic::{Failed, Trial};
+use network::*;
 use profiles::*;
 use python::*;
 use shell::*;
@@ -137,6 +140,15 @@ fn main() -> ExitCode {
         a_session_that_is_stopped_leaves_nothing,
         files_stand_where_programs_start,
         what_nobody_counts_is_limited_by_process,
+        sessions_of_every_kind_reach_what_they_may,
+        what_is_carried_arrives_whole_in_both_directions,
+        names_are_asked_of_the_servers_that_are_named,
+        what_is_not_of_the_internet_is_refused_and_hears_nothing,
+        a_session_without_network_reaches_nothing_beside_one_that_has_it,
+        two_sessions_with_network_do_not_reach_each_other,
+        a_flood_of_connections_is_bounded_and_passes,
+        a_flood_of_datagrams_is_bounded_and_passes,
+        nothing_is_left_of_a_session_with_network,
     ];
     harness::main(|| {
         let fitting = tests.into_iter().filter(|(name, _)| is_for_this_profile(name));
@@ -148,7 +160,9 @@ fn run(test: Test) -> Tested {
     if !["/usr/bin/python3", "/usr/bin/node"].iter().all(|program| Path::new(program).exists()) {
         return harness::skipped("python3 and node are not there");
     }
-    harness::run(config(), 2, Duration::from_secs(60), async |local| test(Arc::new(LocalSessions::new(local, program))).await)
+    harness::run(config(), 2, Duration::from_secs(60), async |local| {
+        test(Arc::new(LocalSessions::new(local, Egress::default(), program))).await
+    })
 }
 
 fn spec(kind: PoolKind) -> PoolSpec {

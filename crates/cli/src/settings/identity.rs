@@ -60,7 +60,7 @@ pub struct RawTls {
 /// A list, or (from a flag or the environment) one text with commas.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a list of texts, or one text with commas")]
-enum Several {
+pub(super) enum Several {
     List(Vec<String>),
     Text(String),
 }

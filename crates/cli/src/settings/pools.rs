@@ -1,13 +1,13 @@
 //! Pools as the configuration names them: `[pools.NAME]`.
 
-use greenroom_pool::{Lifecycle, LifecycleKind, LifecyclePatch, PoolKind, PoolSpec, Rules, SpecError};
+use greenroom_pool::{Lifecycle, LifecycleKind, LifecyclePatch, Network, PoolKind, PoolSpec, Rules, SpecError};
 use serde::Deserialize;
 
 use super::SettingsError;
 
 /// What may be said of a pool.
-pub const POOL_KEYS: [&str; 17] = [
-    "kind", "max_sessions", "ready_sessions", "lifecycle", "cooldown_s", "max_alive_s", "warm", "execution_wall_ms",
+pub const POOL_KEYS: [&str; 18] = [
+    "kind", "network", "max_sessions", "ready_sessions", "lifecycle", "cooldown_s", "max_alive_s", "warm", "execution_wall_ms",
     "execution_cpu_ms", "execution_output_bytes", "memory_bytes", "cpu_milli", "processes", "open_files", "file_size_bytes",
     "disk_bytes", "disk_inodes",
 ];
@@ -17,6 +17,7 @@ pub const POOL_KEYS: [&str; 17] = [
 #[serde(deny_unknown_fields, default)]
 pub struct PoolSettings {
     kind: Option<PoolKind>,
+    network: Option<Network>,
     max_sessions: Option<u32>,
     ready_sessions: Option<u32>,
     lifecycle: Option<LifecycleKind>,
@@ -45,6 +46,7 @@ impl PoolSettings {
     /// The pool that comes of it, checked.
     pub fn apply(&self, mut spec: PoolSpec) -> Result<PoolSpec, SpecError> {
         set(&mut spec.kind, self.kind);
+        set(&mut spec.network, self.network);
         set(&mut spec.max_sessions, self.max_sessions);
         // A small pool keeps no more ready than it may have.
         spec.ready_sessions = self.ready_sessions.unwrap_or(spec.ready_sessions.min(spec.max_sessions));

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{
     PoolSettings,
+    egress::RawEgress,
     identity::{RawIdentity, RawTls},
 };
 
@@ -51,6 +52,7 @@ pub struct Raw {
     pub packages: RawPackages,
     #[serde(default)]
     pub pools: BTreeMap<String, PoolSettings>,
+    pub egress: RawEgress,
     pub usage: RawUsage,
     pub results: RawResults,
     pub warm: RawWarm,

@@ -35,6 +35,7 @@ use crate::{
     init::{self, Birth, WorkerEnds},
     layout,
     message::{Prepare, Status, packet_pair, receive, send_bytes, stream_pair},
+    network::Away,
     plan,
     step::{Failure, Step, take},
     sys::{self, Cloned},
@@ -48,6 +49,8 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NE
 struct Init {
     pid: Pid,
     pidfd: OwnedFd,
+    /// The way out of its network, if it has one.
+    device: Option<OwnedFd>,
 }
 
 impl Slot {
@@ -78,7 +81,7 @@ impl Slot {
                 };
                 // While we have the inner end, too, the end of an init that dies without a word cannot be seen.
                 drop((birth, ends));
-                (Init { pid: to_pid(pid)?, pidfd }, await_birth(&status))
+                (Init { pid: to_pid(pid)?, pidfd, device: None }, await_birth(&status))
             }
             Some(files) => {
                 let init = self.start_init(&files.program, &birth, &status, base.as_ref())?;
@@ -98,7 +101,7 @@ impl Slot {
             || fds.next().ok_or_else(|| Failure { step: Step::Ready, source: io::Error::from(io::ErrorKind::UnexpectedEof) });
         let (worker_fd, directory) = (next()?, next()?);
         let (stdin, stdout, stderr, job) = server;
-        let ends = ServerEnds { stdin, stdout, stderr, job, directory, mount_namespace: fds.next() };
+        let ends = ServerEnds { stdin, stdout, stderr, job, directory, mount_namespace: fds.next(), device: init.device };
         Ok((Sandbox { init: init.pid, init_fd: init.pidfd, worker_fd, status, uid }, ends))
     }
 
@@ -107,19 +110,22 @@ impl Slot {
         let (shared, prepare) = (&self.shared, &birth.prepare);
         let (mut flags, mut wanted) = (NAMESPACES, 0);
         for (is_wanted, what) in [
-            (shared.network == Network::Loopback, layout::LOOPBACK),
+            (shared.network == Network::Loopback || prepare.network, layout::LOOPBACK),
+            (prepare.network, layout::NETWORK),
             (prepare.continues, layout::CONTINUES),
             (shared.profile == Profile::Full, layout::OWN_UIDS),
             (!shared.cgroups, layout::WITHOUT_CGROUPS),
         ] {
             wanted |= if is_wanted { what } else { 0 };
         }
-        if shared.network == Network::Loopback {
+        if shared.network == Network::Loopback && !prepare.network {
             flags |= libc::CLONE_NEWNET as u64;
         }
         if let Some(base) = base {
             take(Step::EnterBase, || move_into_link_name_space(base.as_fd(), Some(LinkNameSpaceType::Mount)))?;
         }
+        // Init is born into it.
+        let away = if prepare.network { Some(take(Step::SlotNetwork, || self.leave_for_network())?) } else { None };
         let spawned = take(Step::CloneInit, || {
             let filter_len = u32::try_from(shared.filter.len()).map_err(io::Error::other)?;
             rustix::io::write(status, &plan::encode(prepare, [wanted, birth.uid, shared.init_uid, filter_len])?)?;
@@ -127,6 +133,7 @@ impl Slot {
             let program = (program.as_fd(), c"greenroom-init");
             sys::spawn(self.stack, program, birth.status.as_fd(), flags, cgroup)
         });
+        let device = away.map(Away::back);
         if let (Some(_), Some(home)) = (base, &shared.mount_namespace)
             && let Err(failure) = take(Step::EnterBase, || move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Mount)))
         {
@@ -135,7 +142,11 @@ impl Slot {
             sys::exit_now(1)
         }
         let (pid, pidfd) = spawned?;
-        Ok(Init { pid: to_pid(pid)?, pidfd })
+        Ok(Init { pid: to_pid(pid)?, pidfd, device })
+    }
+
+    fn leave_for_network(&self) -> io::Result<Away> {
+        self.shared.devices.as_ref().ok_or_else(|| io::Error::from(rustix::io::Errno::NODEV))?.go()
     }
 
     /// Has the worker born into what init has made, as soon as it has. Gives the worker's pidfd, the directory of its files and the

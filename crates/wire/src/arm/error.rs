@@ -126,9 +126,9 @@ pub enum ArmError {
     Subnet,
     /// A network where there is none.
     #[error(
-        "The sessions of this server have no network: set properties.sessionNetworkConfiguration.status to 'EgressDisabled', and bring what a program needs with it, as files."
+        "The sessions of this server have no network ({0}): set properties.sessionNetworkConfiguration.status to 'EgressDisabled', and bring what a program needs with it, as files."
     )]
-    Egress,
+    Egress(String),
     /// A property that is set once.
     #[error(
         "The property '{path}' cannot be changed from '{current}' to '{given}'. Delete the session pool and create it anew, or choose another name."
@@ -241,7 +241,7 @@ impl ArmError {
             ArmError::Period { .. } => "SessionPoolInvalidLifecycleConfiguration",
             ArmError::CustomOnly { .. } => "SessionPoolCustomContainerOnly",
             ArmError::McpUnsupported(_) => "SessionPoolInvalidMCPServerSettings",
-            ArmError::Subnet | ArmError::Egress => "SessionPoolInvalidNetworkConfiguration",
+            ArmError::Subnet | ArmError::Egress(_) => "SessionPoolInvalidNetworkConfiguration",
             ArmError::Immutable { .. } => "PropertyChangeNotAllowed",
             ArmError::Location { .. } => "InvalidResourceLocation",
             ArmError::NameTaken { .. } => "SessionPoolNameNotAvailable",
@@ -299,7 +299,7 @@ impl ArmError {
             ArmError::CustomOnly { what, .. } => Some(what),
             ArmError::McpUnsupported(_) => Some("properties.mcpServerSettings.isMCPServerEnabled"),
             ArmError::Subnet => Some("properties.sessionNetworkConfiguration.outboundVnetSubnetId"),
-            ArmError::Egress => Some("properties.sessionNetworkConfiguration.status"),
+            ArmError::Egress(_) => Some("properties.sessionNetworkConfiguration.status"),
             _ => None,
         }
     }

@@ -102,8 +102,8 @@ impl PoolDocument {
             None => None,
         };
         let network = network.unwrap_or(Network::EgressDisabled);
-        if !offer.networks.contains(&network) {
-            return Err(ArmError::Egress);
+        if let (Network::EgressEnabled, Some(reason)) = (network, &offer.no_network) {
+            return Err(ArmError::Egress(reason.clone()));
         }
         let mcp = match properties.get("mcpServerSettings")? {
             Some(mcp) => mcp.get("isMCPServerEnabled")?.map(|enabled| enabled.boolean()).transpose()?,

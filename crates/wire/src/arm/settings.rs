@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 pub struct Offer {
     /// What they can run.
     pub container_types: Vec<ContainerType>,
-    /// Whether they can reach the network.
-    pub networks: Vec<Network>,
+    /// Why they cannot reach a network, and what an operator can do about it; `None` where they can.
+    pub no_network: Option<String>,
 }
 
 /// What a pool's sessions run. Spelled as on the wire.

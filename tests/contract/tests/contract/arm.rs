@@ -12,6 +12,7 @@ crate::rows!(
     the_version_chooses_the_shape_of_the_life_cycle,
     what_the_service_refuses_is_refused_with_its_codes,
     what_this_server_has_not_is_refused_and_said_so,
+    a_pool_with_network_is_made_where_the_host_has_one,
     a_pool_that_is_not_there_is_not_found,
     a_body_that_is_no_json_changes_nothing,
     secrets_can_be_written_only,
@@ -221,9 +222,9 @@ fn what_this_server_has_not_is_refused_and_said_so(server: &Server) {
     for (properties, refused, said) in [
         (json!({"containerType": "CustomContainer"}), "CustomContainerNotSupported", "Use one of [PythonLTS"),
         (
-            json!({"sessionNetworkConfiguration": {"status": "EgressEnabled"}}),
+            json!({"sessionNetworkConfiguration": {"status": "EgressEnabled", "outboundVnetSubnetId": "/subscriptions/s/x"}}),
             "SessionPoolInvalidNetworkConfiguration",
-            "'EgressDisabled'",
+            "outboundVnetSubnetId",
         ),
     ] {
         let body = json!({"location": "eastus", "properties": properties});
@@ -231,6 +232,43 @@ fn what_this_server_has_not_is_refused_and_said_so(server: &Server) {
         assert_eq!((response.status, code(&response)), (400, refused.to_owned()));
         assert!(response.text().contains(said), "{}", response.text());
     }
+}
+
+fn a_pool_with_network_is_made_where_the_host_has_one(server: &Server) {
+    let mut document = python();
+    document["properties"]["sessionNetworkConfiguration"] = json!({"status": "EgressEnabled"});
+    let made = send(server, "PUT", &format!("{GROUP}/arm-network"), Some(&document));
+    if made.status == 400 {
+        // Where it has none, the answer says why.
+        assert_eq!(code(&made), "SessionPoolInvalidNetworkConfiguration", "{}", made.text());
+        assert!(made.text().contains("have no network (") && made.text().contains("'EgressDisabled'"), "{}", made.text());
+        return;
+    }
+    remove(server, "arm-network");
+    let shown = make(server, "arm-network", &document);
+    assert_eq!(shown["properties"]["sessionNetworkConfiguration"], json!({"status": "EgressEnabled"}));
+    let target =
+        format!("{}/executions?api-version=2025-10-02-preview", GROUP.replace("/providers/Microsoft.App", "") + "/arm-network");
+    let devices = |identifier: &str| {
+        let code = json!({"code": "[line.split(':')[0].strip() for line in list(open('/proc/net/dev'))[2:]]"});
+        send(server, "POST", &format!("{target}&identifier={identifier}"), Some(&code))
+    };
+    let seen = devices("with-a-network");
+    assert!(seen.text().contains("net0"), "{}", seen.text());
+    // Sessions that are made after a change are as the pool is then.
+    let patch = json!({"properties": {"sessionNetworkConfiguration": {"status": "EgressDisabled"}}});
+    let patched = send(server, "PATCH", &format!("{GROUP}/arm-network"), Some(&patch));
+    assert!(matches!(patched.status, 200 | 202), "{}", patched.text());
+    let start = Instant::now();
+    while get(server, &format!("{GROUP}/arm-network")).json()["properties"]["sessionNetworkConfiguration"]["status"]
+        != "EgressDisabled"
+    {
+        assert!(start.elapsed() < PATIENCE, "the change is not shown");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let seen = devices("without-one");
+    assert!(seen.status == 200 && !seen.text().contains("net0"), "{}", seen.text());
+    remove(server, "arm-network");
 }
 
 fn a_pool_that_is_not_there_is_not_found(server: &Server) {

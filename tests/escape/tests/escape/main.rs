@@ -17,6 +17,7 @@ mod issuer;
 mod judge;
 mod log;
 mod neighbour;
+mod network;
 mod operations;
 mod oracles;
 mod programs;
@@ -56,6 +57,7 @@ fn main() -> Result<ExitCode> {
         operations::ROWS,
         crash::ROWS,
         sessions::ROWS,
+        network::ROWS,
         zygote::ROWS,
     ]
     .concat();

@@ -3,7 +3,7 @@ use super::*;
 use serde_json::{Value, json};
 
 fn offer() -> Offer {
-    Offer { container_types: CONTAINER_TYPES.to_vec(), networks: vec![Network::EgressDisabled] }
+    Offer { container_types: CONTAINER_TYPES.to_vec(), no_network: Some("only in isolation full".to_owned()) }
 }
 
 fn id(name: &str) -> PoolId {
@@ -126,7 +126,7 @@ fn what_the_service_has_one_of_is_refused_otherwise() {
 
 #[test]
 fn a_server_with_a_network_takes_egress() {
-    let offer = Offer { networks: vec![Network::EgressDisabled, Network::EgressEnabled], ..offer() };
+    let offer = Offer { no_network: None, ..offer() };
     let body = br#"{"location": "eastus", "properties": {"sessionNetworkConfiguration": {"status": "egressenabled"}}}"#;
     assert_eq!(PoolDocument::from_put(body, &offer).unwrap().settings.network, Network::EgressEnabled);
 }

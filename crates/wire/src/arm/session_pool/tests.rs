@@ -3,10 +3,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn offer() -> Offer {
-    Offer {
-        container_types: vec![ContainerType::PythonLts, ContainerType::NodeLts, ContainerType::Shell],
-        networks: vec![Network::EgressDisabled],
-    }
+    Offer { container_types: vec![ContainerType::PythonLts, ContainerType::NodeLts, ContainerType::Shell], no_network: None }
 }
 
 fn put(body: &Value) -> PoolDocument {
