@@ -8,6 +8,8 @@ pub const WORKSPACE: &str = "/box/submission";
 
 /// Where a session's files stand and its programs start (Azure's place: clients name it in paths).
 pub const DATA: &str = "/mnt/data";
+/// Another name of it, as in Azure's image for the shell: there, directories that clients name are below it.
+pub const DATA_TOO: &str = "/app";
 
 /// A unit of work for a backend: files, and commands to run over them in order. It knows nothing of
 /// languages: a runtime has been resolved into commands before.

@@ -17,7 +17,7 @@ pub mod signal;
 
 pub use blame::Blame;
 pub use id::ExecutionId;
-pub use job::{DATA, Job, JobFile, Reuse, StageKind, StageSpec, Standby, Stdin, WORKSPACE};
+pub use job::{DATA, DATA_TOO, Job, JobFile, Reuse, StageKind, StageSpec, Standby, Stdin, WORKSPACE};
 pub use limits::{DiskLimits, Limits};
 pub use outcome::{Chunk, Exit, Outcome, Output, StageOutcome, Stream, Usage, Verdict};
 pub use path::{PathError, RelativePath};

@@ -33,8 +33,8 @@ use axum::{
 };
 use greenroom_backends::LocalSessions;
 use greenroom_identity::{Admitted, Permission, Target};
-use greenroom_pool::{Ended, Identifier, Lease, PoolSpec};
-use greenroom_wire::azure::{self, ApiVersion, AzureError, Call, Operation, PoolAddress, Query, Required, Shape};
+use greenroom_pool::{Ended, Identifier, Lease, PoolKind, PoolSpec};
+use greenroom_wire::azure::{self, ApiVersion, AzureError, Call, Operation, PoolAddress, PoolType, Query, Required, Shape};
 use sha2::{Digest, Sha256};
 
 use self::{operations::Operations, refused::Refused, running::Running};
@@ -100,6 +100,11 @@ impl Asked {
         let text = azure::identifier(&self.query, &self.version)?;
         // Whatever the version allows, a pool takes.
         Identifier::new(&text).map_err(|error| AzureError::Validation(error.to_string()).into())
+    }
+
+    /// What the pool takes.
+    fn pool_type(&self) -> PoolType {
+        if self.pool.kind == PoolKind::Shell { PoolType::Shell } else { PoolType::CodeInterpreter }
     }
 
     /// The session of the identifier, in its turn.

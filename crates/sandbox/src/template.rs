@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use greenroom_core::{DATA, Profile, WORKSPACE};
+use greenroom_core::{DATA, DATA_TOO, Profile, WORKSPACE};
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, makedev, mknodat},
     mount::{
@@ -76,6 +76,7 @@ fn build(config: &SandboxConfig, profile: Profile, uids: std::ops::Range<u32>) -
     }
     fs::set_permissions(root.join(&DISK[1..]), fs::Permissions::from_mode(0o700))?;
     symlink("/tmp", root.join("var/tmp"))?;
+    symlink(DATA, root.join(&DATA_TOO[1..]))?;
     attach(&system.usr, &root.join("usr"))?;
     for (name, kind) in &system.top {
         match kind {

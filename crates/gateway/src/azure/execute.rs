@@ -13,8 +13,8 @@ use axum::{
 use greenroom_backends::{CodeExecution, SessionError, ShellCommand, ShellCommandKind};
 use greenroom_pool::{Identifier, PoolKind, RequestDigest};
 use greenroom_wire::azure::{
-    self, AzureError, ErrorDetail, ExecuteRequest, Execution, ExecutionStatus, ExecutionType, MAX_TIMEOUT_S, Output, PoolType,
-    Program, Shape, ShellStatus,
+    self, AzureError, ErrorDetail, ExecuteRequest, Execution, ExecutionStatus, ExecutionType, MAX_TIMEOUT_S, Output, Program,
+    Shape, ShellStatus,
 };
 use tokio::sync::oneshot;
 use tracing::Instrument;
@@ -41,8 +41,8 @@ pub(super) async fn execute(asked: Asked, shape: Shape, body: Body) -> Result<Re
     let identifier = asked.identifier()?;
     let config = &asked.gateway.config;
     let read = body::read(body, &asked.parts.headers, config.body_bytes, config.body_timeout, &asked.gateway.bodies).await?;
-    let pool_type = if asked.pool.kind == PoolKind::Shell { PoolType::Shell } else { PoolType::CodeInterpreter };
-    let request = tracing::debug_span!("adapt").in_scope(|| ExecuteRequest::parse(&read.0, shape, pool_type, &asked.version))?;
+    let request =
+        tracing::debug_span!("adapt").in_scope(|| ExecuteRequest::parse(&read.0, shape, asked.pool_type(), &asked.version))?;
     drop(read);
     let seconds = request.timeout_s.unwrap_or(MAX_TIMEOUT_S).min(MAX_TIMEOUT_S);
     let timeout_ms = Some((u64::from(seconds) * 1000).min(asked.pool.limits.execution_wall_ms));

@@ -14,7 +14,7 @@ use crate::reply;
 
 /// `GET /files`.
 pub(super) async fn list(asked: &Asked, shape: Shape) -> Result<Response, Refused> {
-    let directory = Directory::parse(asked.query.path()?.as_deref())?;
+    let directory = Directory::parse(asked.query.path()?.as_deref(), asked.pool_type())?;
     let depth = if asked.query.recursive()? { ListDepth::All } else { ListDepth::One };
     let turn = FilesTurn::take(asked, &asked.identifier()?).await?;
     let found = turn.files.list(directory.as_str(), depth).await;
@@ -69,7 +69,7 @@ pub(super) async fn delete(asked: &Asked, name: &str, shape: Shape) -> Result<Re
 
 /// A file that may exist, by its name and the directory in the query.
 fn path(asked: &Asked, name: &str) -> Result<FilePath, Refused> {
-    let directory = Directory::parse(asked.query.path()?.as_deref())?;
+    let directory = Directory::parse(asked.query.path()?.as_deref(), asked.pool_type())?;
     Ok(FilePath::to_read(&directory, name)?)
 }
 

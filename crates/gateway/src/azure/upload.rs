@@ -32,7 +32,7 @@ struct Sent {
 
 /// `POST /files`, `/files/upload` and `/python/uploadFile`.
 pub(super) async fn upload(asked: &Asked, shape: Shape, body: Body) -> Result<Response, Refused> {
-    let directory = Directory::parse(asked.query.path()?.as_deref());
+    let directory = Directory::parse(asked.query.path()?.as_deref(), asked.pool_type());
     let headers = &asked.parts.headers;
     let within = asked.gateway.config.body_timeout;
     let (sent, held) = match directory {

@@ -1,4 +1,6 @@
-use super::error::AzureError;
+use greenroom_core::DATA_TOO;
+
+use super::{error::AzureError, request::PoolType};
 
 /// Where a session's files are.
 pub const MOUNT: &str = "/mnt/data";
@@ -17,17 +19,20 @@ pub struct Directory(String);
 pub struct FilePath(String);
 
 impl Directory {
-    /// Reads the parameter `path`: relative to `/mnt/data`, or that with it in front. It may hold no dot.
+    /// Reads the parameter `path`: relative to `/mnt/data`, or that with it in front, or in a Shell pool with its other name. It may hold
+    /// no dot.
     ///
     /// # Errors
     /// [`AzureError::FilePath`].
-    pub fn parse(path: Option<&str>) -> Result<Self, AzureError> {
+    pub fn parse(path: Option<&str>, pool: PoolType) -> Result<Self, AzureError> {
         let Some(path) = path else { return Ok(Self::default()) };
         let invalid = |reason| AzureError::FilePath { path: format!("/{}", path.trim_start_matches('/')), reason };
         if path.contains(['.', '\\']) || path.chars().any(char::is_control) {
             return Err(invalid("path cannot contain any reserved file path characters"));
         }
-        let parts = segments(path);
+        let other =
+            path.strip_prefix(DATA_TOO).filter(|rest| pool == PoolType::Shell && (rest.is_empty() || rest.starts_with('/')));
+        let parts = segments(other.unwrap_or(path));
         if parts.iter().any(|part| part.len() > NAME_BYTES) {
             return Err(invalid("a name in it is longer than 255 bytes"));
         }
@@ -154,22 +159,39 @@ mod tests {
             (Some("/mnt/data/a/b/"), "a/b"),
             (Some("a b/c"), "a b/c"),
         ] {
-            assert_eq!(Directory::parse(path).map(|directory| directory.0).as_deref(), Ok(directory), "{path:?}");
+            assert_eq!(
+                Directory::parse(path, PoolType::CodeInterpreter).map(|directory| directory.0).as_deref(),
+                Ok(directory),
+                "{path:?}"
+            );
         }
-        let refused = Directory::parse(Some(".ade/bin")).unwrap_err();
+        for (path, directory) in
+            [("/app/ade/bin", "ade/bin"), ("/app", ""), ("ade/bin", "ade/bin"), ("app/x", "app/x"), ("/mnt/data/app", "app")]
+        {
+            assert_eq!(
+                Directory::parse(Some(path), PoolType::Shell).map(|directory| directory.0).as_deref(),
+                Ok(directory),
+                "{path}"
+            );
+        }
+        assert_eq!(Directory::parse(Some("/app/x"), PoolType::CodeInterpreter).unwrap().as_str(), "app/x");
+        let refused = Directory::parse(Some(".ade/bin"), PoolType::CodeInterpreter).unwrap_err();
         assert_eq!(
             refused.to_string(),
             "File Path '/.ade/bin' is invalid because 'path cannot contain any reserved file path characters'."
         );
-        assert!(Directory::parse(Some("../x")).is_err() && Directory::parse(Some("a\0b")).is_err());
-        let below = FilePath::to_write(&Directory::parse(Some("a")).unwrap(), "x.txt");
+        assert!(
+            Directory::parse(Some("../x"), PoolType::CodeInterpreter).is_err()
+                && Directory::parse(Some("a\0b"), PoolType::CodeInterpreter).is_err()
+        );
+        let below = FilePath::to_write(&Directory::parse(Some("a"), PoolType::CodeInterpreter).unwrap(), "x.txt");
         assert_eq!(below.map(|path| path.0), Ok("a/x.txt".to_owned()));
     }
 
     proptest! {
         #[test]
         fn no_name_leads_out_of_the_mount(path in "[a./%\\\\]{0,12}", name in "[a./%\\\\]{0,12}") {
-            if let Ok(directory) = Directory::parse(Some(&path)) {
+            if let Ok(directory) = Directory::parse(Some(&path), PoolType::CodeInterpreter) {
                 for file in [FilePath::to_write(&directory, &name), FilePath::to_read(&directory, &name)].into_iter().flatten() {
                     prop_assert!(file.as_str().split('/').all(|part| !matches!(part, "" | "." | "..")));
                 }

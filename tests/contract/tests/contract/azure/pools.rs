@@ -118,7 +118,12 @@ fn commands_and_callers_share_files_both_ways(server: &Server) {
     let listed = session.get("/files?recursive=true", LATEST).json();
     let names: Vec<_> = listed["value"].as_array().into_iter().flatten().filter_map(|file| file["name"].as_str()).collect();
     assert_eq!(names.iter().filter(|name| name.ends_with(".txt")).count(), 3, "{listed}");
-    assert_eq!(session.send(Request::new("DELETE", &session.target("/files/a.txt", LATEST))).status, 204);
+    // As clients of the service find what they put there.
+    assert_eq!(session.upload("/files?path=ade/bin", LATEST, "tool", b"#!/bin/sh\necho ran").status, 200);
+    assert_eq!(out("chmod +x /app/ade/bin/tool; /app/ade/bin/tool; cat /app/a.txt"), "ran\nchanged");
+    assert_eq!(session.get("/files/tool/content?path=/app/ade/bin", LATEST).text(), "#!/bin/sh\necho ran");
+    assert_eq!(run("rm -r /app/ade")["status"], "0");
+    assert_eq!(session.delete("/files/a.txt", LATEST).status, 204);
     assert_eq!(out("ls"), "made\nsub\n");
 }
 
