@@ -294,6 +294,8 @@ impl Runner {
                 waitpid(Some(dead.pid), WaitOptions::empty())?;
             }
             for index in silent {
+                // One that has retired is gone by the time that anybody complains, unless it is the one that hangs.
+                self.retired.iter().try_for_each(Zygote::kill)?;
                 self.zygotes[index].answer_for(&self.shared.zygotes[index])?;
             }
         }

@@ -202,6 +202,10 @@ impl Zygote {
             return Ok(());
         }
         eprintln!("greenroom runner: the zygote of {} does not answer and is replaced", line.config.name);
+        self.kill()
+    }
+
+    pub(crate) fn kill(&self) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
