@@ -145,6 +145,25 @@ fn pools_are_made_changed_shown_and_deleted() {
 }
 
 #[test]
+fn a_pool_has_a_network_where_the_host_has_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start(directory.path()) else { return };
+    let create = ["create", "-n", "abroad", "--ready-sessions", "0", "--network-status", "EgressEnabled"];
+    let made = server.pool(&create);
+    let said = String::from_utf8_lossy(&[made.stdout, made.stderr].concat()).into_owned();
+    if made.status.success() {
+        assert_eq!(server.json(&["show", "-n", "abroad"])["network"], "Enabled");
+        let shown = server.pool(&["show", "-n", "abroad"]);
+        assert!(String::from_utf8_lossy(&shown.stdout).contains("EgressEnabled"));
+        assert_eq!(server.json(&["update", "-n", "abroad", "--network-status", "EgressDisabled"])["network"], "Disabled");
+    } else {
+        assert!(said.contains("the sessions of this server have no network ("), "{said}");
+        assert!(server.failure(&["update", "-n", "default", "--network-status", "EgressEnabled"]).contains("have no network ("));
+    }
+    server.end(Signal::TERM);
+}
+
+#[test]
 fn a_session_is_listed_and_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let Some(server) = Server::start(directory.path()) else { return };

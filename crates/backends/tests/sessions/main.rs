@@ -149,6 +149,7 @@ fn main() -> ExitCode {
         a_flood_of_connections_is_bounded_and_passes,
         a_flood_of_datagrams_is_bounded_and_passes,
         nothing_is_left_of_a_session_with_network,
+        a_pool_with_network_is_refused_where_there_can_be_none,
     ];
     harness::main(|| {
         let fitting = tests.into_iter().filter(|(name, _)| is_for_this_profile(name));

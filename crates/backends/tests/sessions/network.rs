@@ -8,6 +8,7 @@ use std::{
 };
 
 use greenroom_backends::{CellStatus, Local, LocalSessions, Session};
+use greenroom_core::Profile;
 use greenroom_egress::{Bounds, Egress, Policy};
 use greenroom_pool::{
     Backend, Network, PoolKind,
@@ -21,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Sessions, Tested, config, made, printed, session, sh, spec};
+use super::{Sessions, Tested, config, made, printed, session, sh, spec, weaker::profile};
 
 /// An address of this machine that a sandbox does not take for its own, as 127.0.0.1 is.
 fn own() -> Option<IpAddr> {
@@ -461,4 +462,22 @@ print(os.readlink('/proc/self/ns/net'))",
         Err(format!("{tasks} tasks of {tasks_before}, {descriptors} descriptors of {descriptors_before}, {namespaces:?}").into())
     })
     .await
+}
+
+pub async fn a_pool_with_network_is_refused_where_there_can_be_none(sessions: Sessions) -> Tested {
+    let made = sessions.create(&networked(PythonLts)).await;
+    match (profile(), made) {
+        (Profile::Full, Ok(session)) => {
+            sessions.destroy(Arc::new(session)).await;
+            Ok(())
+        }
+        // In a container that has no such device.
+        (Profile::Full, Err(error)) if error.chain().contains("/dev/net/tun") => super::harness::skipped(&error.chain()),
+        (Profile::Full, Err(error)) => Err(error.chain().into()),
+        (_, Ok(_)) => Err("it was made".into()),
+        (_, Err(error)) => {
+            assert_eq!(error.chain(), "sessions of this machine have no network: only in isolation full");
+            Ok(())
+        }
+    }
 }

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// What is looked at in every profile.
-const EVERYWHERE: [&str; 24] = [
+const EVERYWHERE: [&str; 25] = [
     "a_python_session_keeps_its_names_and_shows_the_last_expression",
     "output_belongs_to_the_cell_that_wrote_it",
     "an_interrupt_ends_the_cell_and_keeps_the_session",
@@ -45,6 +45,7 @@ const EVERYWHERE: [&str; 24] = [
     "a_session_that_is_stopped_leaves_nothing",
     "files_stand_where_programs_start",
     "what_nobody_counts_is_limited_by_process",
+    "a_pool_with_network_is_refused_where_there_can_be_none",
 ];
 
 pub fn is_for_this_profile(test: &str) -> bool {

@@ -74,6 +74,12 @@ fn values_that_cannot_be_are_refused_by_name_and_origin() {
         ("limits.languages.c.processes", "0", "must be above 0"),
         ("limits.languages.c.wall", "5", "no limit of a language"),
         ("limits.run", "5", "a section"),
+        ("egress.allow", "10.0.0.0/33", "no network (10.1.0.0/16) or address"),
+        ("egress.deny", "10.0.0.1/8", "the network is 10.0.0.0/8, the host 10.0.0.1"),
+        ("egress.deny_tcp_ports", "25,smtp", "expected ports"),
+        ("egress.deny_tcp_ports", "70000", "expected a list of ports"),
+        ("egress.resolvers", "dns.example", "no ADDRESS or ADDRESS:PORT"),
+        ("egress.connections", "0", "must be above 0"),
     ] {
         let error = format!("{:#}", with("", &[], &[(key, value)]).err().unwrap());
         assert!(error.contains(says) && error.contains(key), "{key}={value}: {error}");
@@ -203,4 +209,19 @@ fn pools_are_configured_by_name_and_what_is_wrong_with_one_is_named() {
         let error = format!("{:#}", with(file, &[], &[]).err().unwrap());
         assert!(error.contains(says), "{file}: {error}");
     }
+}
+
+#[test]
+fn what_sessions_may_reach_is_a_list_or_a_text() {
+    let file = "[egress]\nallow = [\"10.1.0.0/16\", \"fd00::1\"]\ndeny_tcp_ports = [25, 465]\n[pools.net]\nnetwork = \"Enabled\"\n";
+    let loaded = with(file, &[], &[]).unwrap();
+    let shown = format!("{:?}", loaded.settings.egress);
+    assert!(shown.contains("allow: [10.1.0.0/16, fd00::1/128], deny: [], deny_tcp_ports: [25, 465]"), "{shown}");
+    let spec = loaded.settings.pools["net"].apply(crate::settings::new_pool("net")).unwrap();
+    assert_eq!(spec.network, greenroom_pool::Network::Enabled);
+    let environment = [("GREENROOM_EGRESS_DENY", "9.9.9.9, 8.8.0.0/16"), ("GREENROOM_EGRESS_DENY_TCP_PORTS", "")];
+    let loaded = with("", &environment, &[("egress.resolvers", "1.1.1.1,[::1]:5353")]).unwrap();
+    let shown = format!("{:?}", loaded.settings.egress);
+    assert!(shown.contains("deny: [9.9.9.9/32, 8.8.0.0/16], deny_tcp_ports: []"), "{shown}");
+    assert!(shown.contains("resolvers: [1.1.1.1:53, [::1]:5353]"), "{shown}");
 }
