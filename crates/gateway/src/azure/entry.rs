@@ -106,10 +106,14 @@ impl Entry {
         self.asked.state().operations.end(&self.key, execution);
     }
 
-    /// It ran and came to no end of its own.
+    /// It came to no end of its own.
     pub(super) async fn end_canceled(self, refused: &Refused) {
-        let error = Some(ErrorDetail::from(&refused.told(&self.asked.request_id)));
-        let execution = Execution { status: ExecutionStatus::Canceled, error, ..self.execution() };
+        let error = match refused.told(&self.asked.request_id) {
+            // Whoever asks for it asks the next server: there is nothing to try again, for its id has been used.
+            AzureError::Unavailable { .. } if self.asked.gateway.cut.is_cancelled() => session_ended(EndReason::Shutdown),
+            error => error,
+        };
+        let execution = without_result(self.execution(), ExecutionStatus::Canceled, &error);
         self.end(execution).await;
     }
 }
@@ -123,8 +127,7 @@ impl Drop for Entry {
         match self.claim {
             // The client may come again with its id, and it has run.
             Some(claim) if self.is_running => {
-                let error = Some(ErrorDetail::from(&AzureError::Interrupted));
-                let execution = Execution { status: ExecutionStatus::Canceled, error, ..self.execution.clone() };
+                let execution = without_result(self.execution.clone(), ExecutionStatus::Canceled, &AzureError::Interrupted);
                 store.end_operation_soon(claim, execution.status.as_str(), execution.to_kept());
                 operations.end(&self.key, execution);
             }
@@ -168,35 +171,34 @@ pub(super) async fn find(asked: &Asked, identifier: &Identifier, id: &str) -> Re
 
 /// What the store knows of an execution, as it is told.
 fn execution_of(id: &str, identifier: &Identifier, record: OperationRecord) -> Execution {
-    let bare = |status, error: Option<AzureError>| {
-        let output = error.as_ref().map(|error| Output {
-            stdout: String::new(),
-            stderr: error.to_string(),
-            value: CellValue::Absent,
-            wall_ms: 0,
-        });
-        Execution {
-            id: id.to_owned(),
-            identifier: identifier.as_str().to_owned(),
-            execution_type: "Asynchronous".to_owned(),
-            status,
-            output,
-            exit: None,
-            error: error.as_ref().map(ErrorDetail::from),
-        }
+    let begun = Execution {
+        id: id.to_owned(),
+        identifier: identifier.as_str().to_owned(),
+        execution_type: "Asynchronous".to_owned(),
+        status: ExecutionStatus::Running,
+        output: None,
+        exit: None,
+        error: None,
     };
     match record.state {
-        OperationState::Begun => bare(ExecutionStatus::Running, None),
-        OperationState::Lost => {
-            let ended = AzureError::SessionEnded(format!("session ended: {}", EndReason::Restart));
-            bare(ExecutionStatus::Canceled, Some(ended))
-        }
+        OperationState::Begun => begun,
+        OperationState::Lost => without_result(begun, ExecutionStatus::Canceled, &session_ended(EndReason::Restart)),
         OperationState::Ended { status, outcome } => {
             let status = ExecutionStatus::of_word(&status).unwrap_or(ExecutionStatus::Failed);
             let kept = outcome.and_then(|outcome| Execution::of_kept(id, identifier.as_str(), status, &outcome));
-            kept.unwrap_or_else(|| bare(status, Some(AzureError::ResultForgotten)))
+            kept.unwrap_or_else(|| without_result(begun, status, &AzureError::ResultForgotten))
         }
     }
+}
+
+fn session_ended(reason: EndReason) -> AzureError {
+    AzureError::SessionEnded(format!("session ended: {reason}"))
+}
+
+/// An execution that is over, of which no more is known than why. Clients that read nothing else see it in `stderr`.
+fn without_result(begun: Execution, status: ExecutionStatus, why: &AzureError) -> Execution {
+    let output = Output { stdout: String::new(), stderr: why.to_string(), value: CellValue::Absent, wall_ms: 0 };
+    Execution { status, output: Some(output), error: Some(ErrorDetail::from(why)), ..begun }
 }
 
 /// What a request asks to run. Every field counts, in the order and length in which it stands here: digests outlive the version.

@@ -163,9 +163,13 @@ async fn run_beside(mut entry: Box<Entry>, identifier: Identifier, work: Work, s
             Ok(turn) => turn,
             Err(refused) => {
                 // For the client's first answer; where that has gone, for its next question.
-                if let Err(Err(refused)) = told.send(Err(refused)) {
-                    let error = Some(ErrorDetail::from(&refused.told(&asked.request_id)));
-                    entry.end(Execution { status: ExecutionStatus::Failed, error, ..begun }).await;
+                match told.send(Err(refused)) {
+                    Err(Err(refused)) if asked.gateway.cut.is_cancelled() => entry.end_canceled(&refused).await,
+                    Err(Err(refused)) => {
+                        let error = Some(ErrorDetail::from(&refused.told(&asked.request_id)));
+                        entry.end(Execution { status: ExecutionStatus::Failed, error, ..begun }).await;
+                    }
+                    _ => {}
                 }
                 return;
             }
