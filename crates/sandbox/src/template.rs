@@ -39,7 +39,8 @@ const BUILD_AT: &str = "/tmp";
 /// Names below `/etc` that every system has use for.
 const ETC: &[&str] = &[
     "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "timezone", "os-release", "debian_version",
-    "services", "protocols", "mime.types", "locale.alias", "ssl/openssl.cnf", "ssl/certs", "inputrc", "magic", "terminfo",
+    "services", "protocols", "mime.types", "locale.alias", "ssl/openssl.cnf", "ssl/certs/ca-certificates.crt", "ssl/cert.pem",
+    "inputrc", "magic", "terminfo",
 ];
 
 /// The program of every sandbox's first process (init/main.rs).

@@ -110,6 +110,11 @@ pub async fn sessions_of_every_kind_reach_what_they_may(sessions: Sessions) -> T
             free().await?
         );
         assert_eq!(printed(&python, &refused).await?, "ConnectionRefusedError\n");
+        // Whom the host trusts, programs do.
+        if std::path::Path::new("/etc/ssl/certs/ca-certificates.crt").exists() {
+            let trusted = "import ssl; print(ssl.create_default_context().cert_store_stats()['x509_ca'] > 10)";
+            assert_eq!(printed(&python, trusted).await?, "True\n");
+        }
         let node = made(&sessions, &networked(NodeLts)).await?;
         let fetch = format!("const page = await fetch('http://{web}/'); console.log(await page.text())");
         assert_eq!(printed(&node, &fetch).await?, "a page of this machine\n");
