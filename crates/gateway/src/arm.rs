@@ -75,7 +75,12 @@ async fn called(gateway: &Inner, call: Call, parts: &Parts, body: Body) -> Respo
         caller: &admitted.as_ref().map_or_else(Caller::unknown, |admitted| Caller::of(&admitted.subject)),
         sees: &|pool| admitted.as_ref().is_some_and(|admitted| admitted.may(Permission::Manage, Target::Pool(pool))),
     };
+    let removed = matches!(call, Call::DeletePool(_)).then(|| call.pool().map(|id| id.name.to_lowercase())).flatten();
     let answered = gateway.control.answer(call, &bytes, &context).await;
+    // Those of a pool that is still there would be lost: it may be another resource group's.
+    if let Some(name) = removed.filter(|name| !gateway.control.has(name)) {
+        gateway.azure.forget(&name);
+    }
     reply(answered.unwrap_or_else(|error| arm::Response::refused(&error)))
 }
 

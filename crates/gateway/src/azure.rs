@@ -76,6 +76,13 @@ impl Default for State {
     }
 }
 
+impl State {
+    /// Forgets what was run in a pool that is gone.
+    pub(crate) fn forget(&self, pool: &str) {
+        self.operations.forget(pool);
+    }
+}
+
 /// A call whose pool exists, whose caller may, and whose version can be served.
 struct Asked {
     gateway: Arc<Inner>,

@@ -171,6 +171,7 @@ pub(crate) async fn delete(State(gateway): State<Gateway>, Path(name): Path<Stri
         may_manage(&gateway.inner, &name, &headers).await?;
         gateway.inner.pools.delete(&name).await.map_err(refused)?;
         gateway.inner.control.forget(&name).await;
+        gateway.inner.azure.forget(&name);
         Ok(reply::empty(StatusCode::NO_CONTENT))
     })
     .await

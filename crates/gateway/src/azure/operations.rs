@@ -94,6 +94,19 @@ impl Operations {
         }
     }
 
+    /// The pool is gone: what was run in it is nobody's any more.
+    pub(super) fn forget(&self, pool: &str) {
+        let mut inner = self.lock();
+        let mut bytes = 0;
+        inner.known.retain(|key, known| {
+            let stays = key.pool != pool;
+            bytes += if stays || !known.is_over { 0 } else { size(&known.execution) };
+            stays
+        });
+        inner.bytes -= bytes;
+        inner.ended.retain(|(key, _)| key.pool != pool);
+    }
+
     /// How far it is.
     pub(super) fn get(&self, key: &Key) -> Option<Execution> {
         let mut inner = self.lock();
@@ -220,6 +233,20 @@ mod tests {
         operations.end(&key("a"), execution(ExecutionStatus::Succeeded, 1));
         assert_eq!(status(&operations, &key_of("default", "abce", "a")), None);
         assert_eq!(status(&operations, &key_of("other", "abcd", "a")), None);
+    }
+
+    #[tokio::test]
+    async fn what_ran_in_a_pool_goes_with_it() {
+        let operations = Operations::default();
+        operations.end(&key("over"), execution(ExecutionStatus::Succeeded, 7));
+        assert!(operations.begin(&key("on"), execution(ExecutionStatus::Running, 0), None).is_ok());
+        operations.end(&key_of("other", "abcd", "over"), execution(ExecutionStatus::Succeeded, 7));
+        let one = operations.lock().bytes / 2;
+        operations.forget("default");
+        assert_eq!((status(&operations, &key("over")), status(&operations, &key("on"))), (None, None));
+        assert_eq!(status(&operations, &key_of("other", "abcd", "over")), Some(ExecutionStatus::Succeeded));
+        let (bytes, ended) = (operations.lock().bytes, operations.lock().ended.len());
+        assert_eq!((bytes, ended), (one, 1));
     }
 
     #[tokio::test]

@@ -34,8 +34,11 @@ impl Store {
     pub async fn delete_pool(&self, name: &str) -> Result<(), StoreError> {
         let name = name.to_owned();
         self.ask_durably(move |connection| {
-            connection.execute("DELETE FROM pools WHERE name = ?", [name])?;
-            Ok(())
+            let change = connection.transaction()?;
+            change.execute("DELETE FROM pools WHERE name = ?", [&name])?;
+            // Another pool of this name is another's.
+            change.execute("DELETE FROM operations WHERE pool = ?", [&name])?;
+            change.commit()
         })
         .await
     }

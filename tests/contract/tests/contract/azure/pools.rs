@@ -11,6 +11,7 @@ crate::rows!(
     a_shell_pool_keeps_files_and_takes_input,
     commands_and_callers_share_files_both_ways,
     an_operation_id_of_a_command_runs_once,
+    what_ran_in_a_pool_goes_with_it,
     a_command_that_takes_too_long_is_minus_one,
     what_a_shell_pool_does_not_take_is_told_in_its_ways,
     a_node_pool_runs_javascript,
@@ -148,6 +149,27 @@ fn an_operation_id_of_a_command_runs_once(server: &Server) {
     refused(&send(&json!({"shellCommand": "cat ran"})), 400, "SessionRequestValidationFailed");
     let lines = session.post("/executions", LATEST, &json!({"shellCommand": "cat ran"})).json();
     assert_eq!(lines["result"]["stdout"], "x\n");
+}
+
+fn what_ran_in_a_pool_goes_with_it(server: &Server) {
+    let properties = json!({"containerType": "PythonLTS", "scaleConfiguration": {"maxConcurrentSessions": 2}});
+    let pool = Pool::make(server, properties.clone());
+    let session = Session::of(server, &pool.base(), "gone");
+    let id = fresh("operation");
+    let send = || {
+        let request = Request::new("POST", &session.target("/executions", LATEST)).header("operation-id", &id);
+        session.send(request.json(&json!({"code": "import random; random.getrandbits(256)"}))).json()
+    };
+    let first = send();
+    assert_eq!(send(), first);
+    assert_eq!(pool.send("DELETE", "", None).0, 202);
+    until(|| (pool.send("GET", "", None).0 == 404).then_some(()));
+    let body = json!({"location": "local", "properties": properties});
+    assert_eq!(pool.send("PUT", "", Some(&body)).0, 201);
+    refused(&session.get(&format!("/executions/{id}"), LATEST), 404, "ExecutionNotFound");
+    let again = send();
+    assert_eq!(again["status"], "Succeeded", "{again}");
+    assert_ne!(again["result"]["executionResult"], first["result"]["executionResult"]);
 }
 
 fn a_command_that_takes_too_long_is_minus_one(server: &Server) {
