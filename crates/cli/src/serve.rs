@@ -63,10 +63,11 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let ahead = settings.precompiled().map(|directory| Ahead::start(catalogue.clone(), directory)).transpose()?;
     let store = store.await??;
     let pruning = tokio::spawn(store.clone().keep_pruned(settings.kept));
-    let pools = sessions::pools(&settings, &catalogue, local.clone(), store).await?;
+    let egress = settings.egress.start();
+    let pools = sessions::pools(&settings, &catalogue, local.clone(), egress.clone(), store).await?;
     // After the store: the keys are in it.
     let guard = identity::guard(&settings, address)?;
-    let gateway = Gateway::new(settings.gateway.clone(), guard, catalogue, local.clone(), pools.clone(), reload);
+    let gateway = Gateway::new(settings.gateway.clone(), guard, catalogue, local.clone(), (pools.clone(), egress), reload);
     let ready = format!(
         "greenroom {} listening on {addresses} (isolation {}, {languages} languages)",
         env!("CARGO_PKG_VERSION"),

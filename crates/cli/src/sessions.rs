@@ -4,6 +4,7 @@ use std::path::Path;
 
 use greenroom_backends::{Local, LocalSessions, SessionProgram};
 use greenroom_core::Limits;
+use greenroom_egress::Egress;
 use greenroom_pool::{Network, PoolKind, Pools, Rules, Store, StoreError};
 use greenroom_runtimes::Catalogue;
 
@@ -25,10 +26,16 @@ pub fn store(directory: &Path) -> Result<Store, StoreError> {
 }
 
 /// The pools of the store, those that the configuration names, and one that is always there. Their sessions are made later.
-pub async fn pools(settings: &Settings, catalogue: &Catalogue, local: Local, store: Store) -> anyhow::Result<Pools<LocalSessions>> {
+pub async fn pools(
+    settings: &Settings,
+    catalogue: &Catalogue,
+    local: Local,
+    egress: Egress,
+    store: Store,
+) -> anyhow::Result<Pools<LocalSessions>> {
     let catalogue = catalogue.clone();
     let no_network = local.host().no_network.clone();
-    let backend = LocalSessions::new(local, settings.egress.start(), move |kind, limits| program(&catalogue, kind, limits));
+    let backend = LocalSessions::new(local, egress, move |kind, limits| program(&catalogue, kind, limits));
     let pools = Pools::open(backend, store).await?;
     for (name, configured) in &settings.pools {
         let kept = pools.get(name).map_or_else(|| new_pool(name), |spec| (*spec).clone());

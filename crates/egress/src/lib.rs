@@ -16,6 +16,7 @@
 //! | `route` | whether an address is the host's own: the kernel says |
 //! | `packet` | packets, read and written: pure |
 //! | `bucket` | how often something may happen: pure |
+//! | `count` | what was done and refused, for the operator |
 //! | `names` | whom the host asks for names |
 //! | `device` | where packets come from and go to |
 //! | `stream`, `datagram` | TCP and UDP, to the host's sockets |
@@ -28,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod bucket;
+mod count;
 mod datagram;
 mod device;
 mod names;
@@ -37,5 +39,6 @@ mod route;
 mod session;
 mod stream;
 
+pub use count::EgressStatus;
 pub use policy::{Policy, Protocol, Refusal};
 pub use session::{Bounds, Egress, Running};

@@ -30,6 +30,21 @@ pub enum Refusal {
     Own,
 }
 
+impl Refusal {
+    /// All of [`Self::word`]'s.
+    pub(crate) const WORDS: [&'static str; 4] = ["denied", "port", "special", "own"];
+
+    /// In a word.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Refusal::Denied => "denied",
+            Refusal::Port => "port",
+            Refusal::Special(_) => "special",
+            Refusal::Own => "own",
+        }
+    }
+}
+
 /// What may be reached: the internet, and what the operator says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {

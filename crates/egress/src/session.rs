@@ -26,11 +26,12 @@ use tokio::{
 
 use crate::{
     bucket::Bucket,
+    count::{Counts, EgressStatus},
     datagram::Datagrams,
     device::Device,
     names::Names,
     packet::{self, GATEWAY, Key, MTU, Packet, Unreachable, unreachable},
-    policy::{Policy, Protocol},
+    policy::{Policy, Protocol, Refusal},
     route,
     stream::Streams,
 };
@@ -68,13 +69,14 @@ const LOOK: Duration = Duration::from_secs(1);
 const NAMES_PORT: u16 = 53;
 
 /// What all sessions with network share. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Egress {
     policy: Arc<Policy>,
     bounds: Bounds,
     /// Who is asked for names; nobody: whom this host asks.
     names: Arc<[SocketAddr]>,
     places: Arc<Semaphore>,
+    counts: Arc<Counts>,
 }
 
 impl Egress {
@@ -82,7 +84,13 @@ impl Egress {
     /// whom this host asks (resolv.conf(5)).
     pub fn new(policy: Policy, bounds: Bounds, names: Vec<SocketAddr>) -> Self {
         let places = Arc::new(Semaphore::new(bounds.of_all as usize));
-        Self { policy: Arc::new(policy), bounds, names: names.into(), places }
+        Self { policy: Arc::new(policy), bounds, names: names.into(), places, counts: Arc::default() }
+    }
+
+    /// What its sessions have done so far.
+    pub fn status(&self) -> EgressStatus {
+        let open = (self.bounds.of_all as usize).saturating_sub(self.places.available_permits());
+        self.counts.status(u64::try_from(open).unwrap_or(u64::MAX))
     }
 
     /// Starts the task of a session that has this device (tun.c: IP packets; it does not block).
@@ -266,11 +274,15 @@ impl Session {
                 // A question that is not answered is asked again, later.
                 let Some(place) = self.place(now) else { return };
                 if self.streams.len() >= self.egress.bounds.connections as usize {
+                    self.egress.counts.postponed();
                     self.streams.make_way(&mut self.sockets);
                     return;
                 }
                 match self.way(key, Protocol::Tcp) {
-                    Some(to) => self.streams.begin(key, to, bytes.to_vec(), place),
+                    Some(to) => {
+                        self.egress.counts.begun(Protocol::Tcp);
+                        self.streams.begin(key, to, bytes.to_vec(), place);
+                    }
                     None => self.device.let_through(bytes.to_vec()),
                 }
             }
@@ -285,6 +297,7 @@ impl Session {
         let is_names = *key.to.ip() == GATEWAY;
         let begun = self.way(key, Protocol::Udp).is_some_and(|to| self.datagrams.begin(key, to, is_names, place, now).is_ok());
         if begun {
+            self.egress.counts.begun(Protocol::Udp);
             self.datagrams.send(key, payload, now);
         } else if let Some(packet) = unreachable(key, Unreachable::Prohibited) {
             self.device.write(&packet);
@@ -293,10 +306,12 @@ impl Session {
 
     /// Room for something new, if the session may begin it now.
     fn place(&mut self, now: Instant) -> Option<OwnedSemaphorePermit> {
-        if !self.new.take(now) {
-            return None;
+        let may = self.new.take(now);
+        let place = may.then(|| Arc::clone(&self.egress.places).try_acquire_owned().ok()).flatten();
+        if place.is_none() {
+            self.egress.counts.postponed();
         }
-        Arc::clone(&self.egress.places).try_acquire_owned().ok()
+        place
     }
 
     /// Where something goes in truth; `None` where it may not.
@@ -308,7 +323,11 @@ impl Session {
         // An address that the kernel does not know the way to is not known to be another machine's.
         let is_own = |address| !route::leaves(address).unwrap_or(false);
         let checked = self.egress.policy.check(to, protocol, is_own);
-        checked.inspect_err(|reason| tracing::debug!(%to, ?protocol, %reason, "a session may not reach it")).ok().map(|()| to)
+        let refused = |reason: &Refusal| {
+            self.egress.counts.refused(*reason);
+            tracing::debug!(%to, ?protocol, %reason, "a session may not reach it");
+        };
+        checked.inspect_err(refused).ok().map(|()| to)
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
 use bytes::Bytes;
 use greenroom_backends::{Local, LocalSessions};
 use greenroom_core::ExecutionId;
+use greenroom_egress::Egress;
 use greenroom_identity::Guard;
 use greenroom_pool::Pools;
 use greenroom_runtimes::{Catalogue, Runtime};
@@ -73,7 +74,7 @@ impl Gateway {
         guard: Guard,
         catalogue: Catalogue,
         local: Local,
-        pools: Pools<LocalSessions>,
+        (pools, egress): (Pools<LocalSessions>, Egress),
         reload: Reload,
     ) -> Self {
         // The first of those that wait do so with their sandbox in hand.
@@ -94,7 +95,7 @@ impl Gateway {
                 pools,
                 azure: azure::State::default(),
                 control,
-                metrics: Metrics::new(),
+                metrics: Metrics::new(egress),
                 reload,
                 cut: CancellationToken::new(),
                 tasks,

@@ -1,6 +1,7 @@
 //! Prometheus metrics. No label is ever chosen by a client: runtimes, verdicts, routes and statuses are ours, pools their
 //! manager's.
 
+mod egress;
 mod pools;
 
 use std::{
@@ -8,8 +9,10 @@ use std::{
     sync::atomic::{AtomicI64, Ordering},
 };
 
+use egress::EgressMetrics;
 use greenroom_backends::Start;
 use greenroom_core::StageOutcome;
+use greenroom_egress::Egress;
 use greenroom_pool::Snapshot;
 use pools::PoolMetrics;
 use prometheus_client::{
@@ -132,7 +135,7 @@ fn hop_histogram() -> Histogram {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(egress: Egress) -> Self {
         let mut registry = Registry::with_prefix("greenroom");
         let stages = Family::default();
         registry.register("stages", "Stages run, by runtime, stage and verdict", stages.clone());
@@ -155,6 +158,7 @@ impl Metrics {
         registry.register("sandboxes_busy", "Sandboxes in use", busy.clone());
         let pools = PoolMetrics::default();
         registry.register_collector(Box::new(pools.clone()));
+        registry.register_collector(Box::new(EgressMetrics(egress)));
         let kept = Family::default();
         registry.register(
             "compile_cache_lookups",

@@ -60,7 +60,7 @@ async fn a_question_is_answered_as_the_far_end_answers() {
     send(&program, &asked);
     assert_eq!(flags(&next(&mut session, &program).await), (true, true, false));
     listener.accept().await.unwrap();
-    assert_eq!(session.streams.len(), 1);
+    assert_eq!((session.streams.len(), session.egress.status().open), (1, 1));
     // Nobody listens any more: refused, and nothing is kept.
     drop(listener);
     send(&program, &sent::stream(key(5001, LOCALHOST, port), TcpControl::Syn, (100, None), &[]));
@@ -90,6 +90,10 @@ async fn what_may_not_be_reached_is_refused_at_once() {
     assert_eq!(ip.next_header(), IpProtocol::Icmp);
     assert!(Icmpv4Packet::new_checked(ip.payload()).unwrap().verify_checksum());
     assert!(session.datagrams.is_empty() && session.streams.len() == 0);
+    let status = session.egress.status();
+    // Of what is asked of the gateway nothing is anybody's.
+    assert_eq!(status.refused, [("denied", 0), ("port", 1), ("special", 4), ("own", 0)]);
+    assert_eq!((status.open, status.connections), (0, 0));
 }
 
 #[tokio::test]

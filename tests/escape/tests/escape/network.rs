@@ -123,6 +123,14 @@ for address in ('{own}', '1.1.1.1'):
                 ensure!((1..=MOST_BEGUN).contains(&accepted), "{accepted} connections came through ({said})");
                 ensure!(most <= MOST_DESCRIPTORS, "the server had {most} descriptors more");
                 ensure!(most_tracked <= MOST_TRACKED, "the kernel tracked {most_tracked} connections more");
+                // The operator sees it.
+                let metrics = send(host, &Request::new("GET", "/metrics"))?.text();
+                let value = |name: &str| {
+                    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+                    line.and_then(|value| value.trim().parse::<u64>().ok()).with_context(|| format!("no {name} in the metrics"))
+                };
+                ensure!(value("greenroom_egress_refused_total{reason=\"port\"}")? == 2, "mail was refused twice");
+                ensure!(value("greenroom_egress_postponed_total")? > 0, "nothing was postponed in a flood");
                 // It goes on as if nothing had been.
                 let reach = format!("import socket; socket.create_connection(('{own}', {tcp}), 20); print('again')");
                 ensure!(printed(host, &reach)? == "again");
