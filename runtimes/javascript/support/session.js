@@ -67,11 +67,12 @@ class Exit extends Error {
   }
 }
 
-const OurPromise = Promise;
 // The number of the cell; of one that runs, its request and what ends its waiting.
 let count = 0;
 let running = null;
 let interrupt = null;
+// The number of a cell whose interrupt came before it began: on a busy machine both lie in the pipe.
+let early = null;
 
 function compile(code, filename) {
   return new Script(code, { filename, importModuleDynamically });
@@ -118,7 +119,7 @@ function awaitingScript(code) {
 
 /** Waits for a promise of the cell, unless it is interrupted before. By `await`: a cell may have made `then` what it likes. */
 function settled(promise) {
-  return new OurPromise((resolve, reject) => {
+  return new Promise((resolve, reject) => {
     interrupt = () => reject(new Interrupted('the cell was interrupted while it waited'));
     (async () => {
       try {
@@ -225,6 +226,7 @@ async function answer(request) {
   const answer = { id: request.id, ok: true, result: null, absent: true, error: null, truncated: false };
   running = request.id;
   try {
+    if (early === request.id) throw new Interrupted('the cell was interrupted before it began');
     const { value } = await run(request);
     if (value !== undefined) {
       const [text, truncated] = cut(inspect(value), TEXT_BYTES_MAX);
@@ -285,6 +287,7 @@ socket.on('data', (chunk) => {
     const request = parse(line);
     if (request.interrupt === undefined) last = serve(request, last);
     else if (request.interrupt === running) interrupt?.();
+    else early = request.interrupt;
   }
   if (rest.length > 0) received.push(rest);
 });
