@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    net::{IpAddr, TcpListener, UdpSocket},
+    io::{ErrorKind, Read},
+    net::{IpAddr, TcpListener, TcpStream, UdpSocket},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::Duration,
@@ -11,6 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use greenroom_contract::Request;
 use greenroom_escape::{NotTested, within};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::{
@@ -21,8 +23,11 @@ use crate::{
     suite::Suite,
 };
 
-pub const ROWS: &[Coded] =
-    &[("network::egress-smtp-flood", flood), ("network::egress-smtp-flood::defaults", reaches_nothing_by_default)];
+pub const ROWS: &[Coded] = &[
+    ("network::egress-smtp-flood", flood),
+    ("network::egress-smtp-flood::defaults", reaches_nothing_by_default),
+    ("network::egress-smtp-flood::killed", killed),
+];
 
 /// Connections that a session with the defaults may begin: a burst, and so many in each second that the flood lasts.
 const MOST_BEGUN: usize = 100 + 50 * 8;
@@ -41,13 +46,17 @@ fn own() -> Result<IpAddr> {
 }
 
 /// A server whose sessions have network, where they can have it here.
-fn during(settings: &[&str], test: impl FnOnce(&Server) -> Result<()>) -> Result<()> {
+fn started(settings: &[&str]) -> Result<Server> {
     let mut arguments = vec!["--set", "pools.default.network=Enabled"];
     arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
-    let server = Server::own(&arguments, &[]).map_err(|error| {
+    Server::own(&arguments, &[]).map_err(|error| {
         let text = format!("{error:#}");
         if text.contains("the sessions of this machine have no network") { NotTested(text).into() } else { error }
-    })?;
+    })
+}
+
+fn during(settings: &[&str], test: impl FnOnce(&Server) -> Result<()>) -> Result<()> {
+    let server = started(settings)?;
     let (tested, stopped) = (test(&server), server.stop());
     tested.and(stopped)
 }
@@ -205,4 +214,56 @@ for address in ('127.0.0.1', '{own}', '169.254.169.254', '10.0.0.1', '172.17.0.1
         ensure!(deaf.recv(&mut [0; 9]).is_err(), "H1: the canary heard a datagram");
         hello(server.host(), "hello")
     })
+}
+
+/// Takes so many connections, and keeps them.
+fn taken(listener: &TcpListener, count: usize) -> Result<Vec<TcpStream>> {
+    let mut taken = Vec::new();
+    within(Duration::from_secs(20), || {
+        while let Ok((stream, _)) = listener.accept() {
+            taken.push(stream);
+        }
+        if taken.len() >= count { Ok(()) } else { bail!("{} connections came, not {count}", taken.len()) }
+    })?;
+    Ok(taken)
+}
+
+/// Whether all of them have ended.
+fn have_ended(streams: &[TcpStream]) -> Result<()> {
+    within(Duration::from_secs(10), || {
+        for mut stream in streams {
+            stream.set_nonblocking(true)?;
+            match stream.read(&mut [0]) {
+                Ok(0) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+                other => bail!("a connection outlives its session: {other:?}"),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Whoever is killed in the middle of it, connections end with their sessions, and nothing is left.
+fn killed(_: &Suite) -> Result<()> {
+    let own = own()?;
+    let listener = TcpListener::bind((own, 0))?;
+    listener.set_nonblocking(true)?;
+    let allow = format!("egress.allow={own}");
+    let server = started(&[&allow, "pools.default.ready_sessions=1"])?;
+    let host = server.host().to_owned();
+    let port = listener.local_addr()?.port();
+    let connect = format!("import socket; kept = [socket.create_connection(('{own}', {port}), 10) for _ in range(5)]; print(5)");
+    ensure!(printed(&host, &connect)? == "5");
+    let streams = taken(&listener, 5)?;
+    let full = footprint(&server)?;
+    let runner = full.runner().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).context("no runner")?;
+    kill_process(runner, Signal::KILL)?;
+    have_ended(&streams).context("the runner was killed")?;
+    // Another session has a network, too.
+    within(Duration::from_secs(20), || if printed(&host, &connect)? == "5" { Ok(()) } else { bail!("no connection") })?;
+    let streams = taken(&listener, 5)?;
+    let full = footprint(&server)?;
+    server.kill()?;
+    have_ended(&streams).context("the server was killed")?;
+    full.is_gone()
 }
