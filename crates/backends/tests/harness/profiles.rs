@@ -19,11 +19,13 @@ pub fn profile() -> Profile {
     std::env::var(VARIABLE).ok().and_then(|name| name.parse().ok()).unwrap_or(Profile::Full)
 }
 
-/// Runs this suite again in a weaker profile, got as an operator gets it: without root or without the right to make namespaces.
+/// Runs this suite again in a profile, got as an operator gets it: without root or without the right to make namespaces. `through` is a
+/// command that starts it.
 pub fn again(profile: Profile, through: &[&str]) -> Result<(), Failed> {
     let rights: &[&str] = match profile {
+        Profile::Full => &["--no-new-privs"],
         Profile::Rootless => &["--reuid=65534", "--regid=65534", "--clear-groups"],
-        _ => &["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"],
+        Profile::Restricted => &["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"],
     };
     let root = fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
     if !root || Command::new("setpriv").arg("--version").output().is_err() {

@@ -1,5 +1,6 @@
 //! The local backend against the real runner.
 
+mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kept;
@@ -11,6 +12,7 @@ mod zygote;
 
 use std::{process::ExitCode, sync::OnceLock, time::Duration};
 
+use faults::a_slot_that_cannot_leave_a_sandboxs_mounts_is_used_no_more;
 use greenroom_backends::{Control, Event, Finished, Local};
 use greenroom_core::{
     DiskLimits, ExecutionId, Exit, Job, JobFile, Limits, Output, Profile, RelativePath, StageKind, StageSpec, Stdin, Stream,
@@ -121,6 +123,7 @@ fn main() -> ExitCode {
         a_child_has_nothing_of_the_zygotes_rights_or_descriptors,
         nothing_that_a_child_does_reaches_the_next,
         limits_hold_for_a_child,
+        a_child_with_little_room_left_ends_as_a_cold_program_does,
         cold_and_warm_cannot_be_told_apart_1,
         cold_and_warm_cannot_be_told_apart_2,
         cold_and_warm_cannot_be_told_apart_3,
@@ -131,13 +134,25 @@ fn main() -> ExitCode {
     let of_rootless: Vec<(&'static str, Test)> =
         tests![a_program_cannot_look_into_its_init, what_a_stage_makes_beside_its_files_is_in_no_later_stages_way];
     harness::main(|| {
+        if faults::has_no_way_back() {
+            let name = "a_slot_that_cannot_leave_a_sandboxs_mounts_is_used_no_more";
+            return vec![Trial::test(name, || {
+                run(|local| Box::pin(a_slot_that_cannot_leave_a_sandboxs_mounts_is_used_no_more(local)))
+            })];
+        }
         if profiles::profile() != Profile::Full {
             return of_rootless.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
         }
-        let again = || profiles::again(Profile::Rootless, &WITHOUT_LANDLOCK);
+        let again = || again_through(Profile::Rootless, &faults::without_landlock());
         let again = Trial::test("in_profile_rootless_without_landlock_programs_are_kept_apart_all_the_same", again);
-        tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).chain([again]).collect()
+        let no_way_back = || again_through(Profile::Full, &faults::without_a_way_back());
+        let no_way_back = Trial::test("without_a_way_back_from_a_sandboxs_mounts_a_slot_ends", no_way_back);
+        tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).chain([again, no_way_back]).collect()
     })
+}
+
+fn again_through(profile: Profile, through: &[String]) -> Result<(), Failed> {
+    profiles::again(profile, &through.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn run(test: Test) -> Result<(), Failed> {

@@ -7,21 +7,6 @@ use libtest_mimic::Failed;
 
 use crate::{job, only, sh, text};
 
-/// Makes a system call of Landlock answer what a kernel without it does, and becomes the program that its arguments name: a filter of
-/// classic BPF (seccomp(2)) that looks at the number of the call.
-pub const WITHOUT_LANDLOCK: [&str; 3] = [
-    "/usr/bin/python3",
-    "-c",
-    "import ctypes, os, struct, sys
-libc, create_ruleset, enosys = ctypes.CDLL(None, use_errno=True), 444, 38
-rules = [(0x20, 0, 0, 0), (0x15, 0, 1, create_ruleset), (0x06, 0, 0, 0x50000 | enosys), (0x06, 0, 0, 0x7FFF0000)]
-code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *rule) for rule in rules))
-program = ctypes.create_string_buffer(struct.pack('HxxxxxxP', len(rules), ctypes.addressof(code)))
-for call in ((38, 1, 0, 0, 0), (22, 2, program, 0, 0)):
-    if libc.prctl(*call) != 0: sys.exit('prctl: %d' % ctypes.get_errno())
-os.execv(sys.argv[1], sys.argv[1:])",
-];
-
 pub async fn a_program_cannot_look_into_its_init(local: Local) -> Result<(), Failed> {
     assert_eq!(local.host().landlock_abi, 0, "Landlock is there");
     let look = "for name in environ maps mem status cmdline; do cat /proc/1/$name 2>/dev/null && echo reads $name; done

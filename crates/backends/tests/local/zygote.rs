@@ -148,6 +148,26 @@ pub async fn limits_hold_for_a_child(local: Local) -> Result<(), Failed> {
     Ok(())
 }
 
+pub async fn a_child_with_little_room_left_ends_as_a_cold_program_does(local: Local) -> Result<(), Failed> {
+    warmed_up(&local).await?;
+    // Of 256 MB: less than half of them, where what is there is looked at before the end, and more.
+    for (bulk_mb, least_mb, most_mb) in [(0, 20, 127), (110, 129, 200), (180, 200, 255)] {
+        let fill = format!(
+            "import atexit
+class D:
+    def __del__(self): print('deleted')
+d = D(); atexit.register(print, 'at exit'); x = [[i] for i in range(200_000)]; y = b'x' * ({bulk_mb} << 20)
+print(len(x))"
+        );
+        let (cold, warm) = (run(&local, &fill, false, "").await?, surely_warm(|| run(&local, &fill, true, "")).await?);
+        assert_eq!(seen(&cold), seen(&warm), "{bulk_mb} MB");
+        assert_eq!(text(&only(&warm).output.stdout), "200000\nat exit\ndeleted\n", "{bulk_mb} MB");
+        let peak_mb = only(&warm).usage.memory_peak_bytes.unwrap_or(0) >> 20;
+        assert!((least_mb..=most_mb).contains(&peak_mb), "{bulk_mb} MB: {peak_mb}");
+    }
+    Ok(())
+}
+
 /// Programs whose every output and ending must be the same, cold and warm.
 const SAME: &str = include_str!("same.txt");
 const SEPARATOR: &str = "#----\n";
