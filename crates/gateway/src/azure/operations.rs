@@ -245,8 +245,8 @@ mod tests {
         operations.forget("default");
         assert_eq!((status(&operations, &key("over")), status(&operations, &key("on"))), (None, None));
         assert_eq!(status(&operations, &key_of("other", "abcd", "over")), Some(ExecutionStatus::Succeeded));
-        let (bytes, ended) = (operations.lock().bytes, operations.lock().ended.len());
-        assert_eq!((bytes, ended), (one, 1));
+        let inner = operations.lock();
+        assert_eq!((inner.bytes, inner.ended.len()), (one, 1));
     }
 
     #[tokio::test]
