@@ -229,7 +229,8 @@ async function answer(request) {
     if (early === request.id) throw new Interrupted('the cell was interrupted before it began');
     const { value } = await run(request);
     if (value !== undefined) {
-      const [text, truncated] = cut(inspect(value), TEXT_BYTES_MAX);
+      const shown = types.isNativeError(value) ? withoutOurFrames(inspect(value)) : inspect(value);
+      const [text, truncated] = cut(shown, TEXT_BYTES_MAX);
       Object.assign(answer, { result: { text }, absent: false, truncated });
     }
   } catch (thrown) {

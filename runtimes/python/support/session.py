@@ -684,10 +684,12 @@ class _Kernel:
             value, absent = _timed(lambda: self.run_source([rest], "<magic>"))
             return None if absent else value
         if name == "timeit":
+            options, rest = re.fullmatch(r"((?:-[nr]\s*\d+\s+)*)(.*)", rest, re.DOTALL).groups()
+            given = {name: max(int(number), 1) for name, number in re.findall(r"-([nr])\s*(\d+)", options)}
             timer = _stdlib("timeit").Timer(rest, globals=self.names)
-            loops, seconds = timer.autorange()
-            best = min([seconds] + timer.repeat(2, loops)) / loops
-            print("%s per loop (best of 3 runs of %d loops)" % (_duration(best), loops))
+            loops, runs = given.get("n") or timer.autorange()[0], given.get("r", 3)
+            best = min(timer.repeat(runs, loops)) / loops
+            print("%s per loop (best of %d runs of %d loops)" % (_duration(best), runs, loops))
             return None
         if name in ("ls", "cat", "mkdir", "rmdir", "rm", "cp", "mv"):
             self.names["_exit_code"] = self.shell(name + " " + rest)

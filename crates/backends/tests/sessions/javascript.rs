@@ -65,6 +65,12 @@ pub async fn a_javascript_error_has_its_stack_without_our_frames(sessions: Sessi
         assert!(error.traceback.contains("TypeError: no") && error.traceback.contains("cell "), "{}", error.traceback);
         assert!(!error.traceback.contains("session.js") && !error.traceback.contains("node:vm"), "{}", error.traceback);
     }
+    // An error that is a value, too.
+    let CellValue::Text(shows) = value(&node, "new TypeError('no')").await? else { return Err("no text".into()) };
+    assert!(
+        shows.starts_with("TypeError: no\n    at cell ") && !shows.contains("session.js") && !shows.contains("node:vm"),
+        "{shows}"
+    );
     let error = cell(&node, "let a = ;").await?.error.ok_or("no error")?;
     assert!(error.name == "SyntaxError" && error.traceback.contains("let a = ;\n        ^"), "{}", error.traceback);
     let error = cell(&node, "throw 5").await?.error.ok_or("no error")?;

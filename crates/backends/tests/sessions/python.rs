@@ -79,6 +79,8 @@ pub async fn python_runs_commands_and_magics(sessions: Sessions) -> Tested {
     value(&python, "%%writefile module.py\nanswer = 42\n").await?;
     assert_eq!(value(&python, "import module; module.answer").await?, shown("42"));
     assert!(printed(&python, "%time sum(range(10))").await?.contains("Wall time"));
+    assert!(printed(&python, "%timeit -n 2 -r3 len(word)").await?.ends_with(" per loop (best of 3 runs of 2 loops)\n"));
+    assert!(printed(&python, "%timeit -1").await?.contains("best of 3 runs"));
     // No command where Python has a meaning for it.
     assert_eq!(value(&python, "s = '''\n!echo no\n'''\nlen(s), 7 %2").await?, shown("(10, 1)"));
     let error = cell(&python, "%nonsense").await?.error.ok_or("no error")?;
