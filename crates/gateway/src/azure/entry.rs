@@ -40,7 +40,8 @@ pub(super) struct Entry {
     /// What is there under its key is its own.
     is_in_memory: bool,
     is_running: bool,
-    is_over: bool,
+    /// What came of it, when it is over.
+    outcome: Option<Execution>,
 }
 
 impl Entry {
@@ -52,7 +53,7 @@ impl Entry {
         let Keep::Durably(request) = keep else {
             return match operations.begin(&key, execution.clone(), None) {
                 Ok(()) => {
-                    let entry = Self { asked, key, execution, claim: None, is_in_memory: true, is_running: false, is_over: false };
+                    let entry = Self { asked, key, execution, claim: None, is_in_memory: true, is_running: false, outcome: None };
                     Ok(Begun::First(Box::new(entry)))
                 }
                 Err(why) => not_begun(asked, &execution.id, why),
@@ -63,7 +64,7 @@ impl Entry {
         }
         let claim = asked.gateway.pools.store().claim_operation();
         // Made before the store is asked: whenever its client goes away, its row goes too.
-        let mut entry = Self { asked, key, execution, claim: Some(claim), is_in_memory: false, is_running: false, is_over: false };
+        let mut entry = Self { asked, key, execution, claim: Some(claim), is_in_memory: false, is_running: false, outcome: None };
         let store = entry.asked.gateway.pools.store();
         let found = store.begin_operation(claim, entry.key.clone(), request).await.map_err(unstored)?;
         let entered = match found {
@@ -94,16 +95,16 @@ impl Entry {
 
     /// It is over, and this came of it. Returns when that is kept.
     pub(super) async fn end(mut self, execution: Execution) {
-        self.is_over = true;
+        let told = self.outcome.insert(execution);
         if let Some(claim) = self.claim {
             let store = self.asked.gateway.pools.store();
-            let kept = store.end_operation(claim, execution.status.as_str(), execution.to_kept()).await;
+            let kept = store.end_operation(claim, told.status.as_str(), told.to_kept()).await;
             if let Err(error) = kept {
-                tracing::error!(%error, id = execution.id, "what came of an execution cannot be kept beyond this process");
+                tracing::error!(%error, id = told.id, "what came of an execution cannot be kept beyond this process");
             }
         }
-        // Not before: what a client has been told is true after a restart, too.
-        self.asked.state().operations.end(&self.key, execution);
+        // In memory it is when this is dropped, and not before: what a client has been told is true after a restart, too. If the client
+        // goes away meanwhile, so does this, and what came of it is on its way to the store.
     }
 
     /// It came to no end of its own.
@@ -120,18 +121,16 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
         let (operations, store) = (&self.asked.state().operations, self.asked.gateway.pools.store());
-        match self.claim {
+        match (self.outcome.take(), self.claim) {
+            (Some(outcome), _) => operations.end(&self.key, outcome),
             // The client may come again with its id, and it has run.
-            Some(claim) if self.is_running => {
+            (None, Some(claim)) if self.is_running => {
                 let execution = without_result(self.execution.clone(), ExecutionStatus::Canceled, &AzureError::Interrupted);
                 store.end_operation_soon(claim, execution.status.as_str(), execution.to_kept());
                 operations.end(&self.key, execution);
             }
-            claim => {
+            (None, claim) => {
                 if self.is_in_memory {
                     operations.withdraw(&self.key);
                 }

@@ -21,6 +21,7 @@ crate::rows!(
     an_operation_id_of_the_clients_runs_once,
     an_operation_id_belongs_to_its_request,
     an_operation_id_whose_client_went_away_has_run,
+    whenever_a_client_goes_away_its_operation_ends,
     an_execution_belongs_to_its_identifier,
     a_client_that_goes_away_interrupts_its_cell_and_keeps_the_session,
     bases_with_slashes_and_other_case_work,
@@ -298,6 +299,28 @@ fn an_operation_id_whose_client_went_away_has_run(server: &Server) {
     });
     assert_eq!((&again["status"], &again["error"]["code"]), (&json!("Canceled"), &json!("ExecutionCanceled")), "{again}");
     assert_eq!(session.value("ran"), 1);
+}
+
+/// Also in the moment in which what came of it is being kept.
+fn whenever_a_client_goes_away_its_operation_ends(server: &Server) {
+    let session = Session::new(server, "whenever");
+    assert_eq!(session.run("1")["status"], "Succeeded");
+    let ids: Vec<_> = (0..120)
+        .map(|n| {
+            let id = fresh("operation");
+            let mut connection = Connection::open(server.host()).unwrap_or_else(|error| panic!("{error:#}"));
+            let request = Request::new("POST", &session.target("/executions", LATEST)).header("operation-id", &id);
+            connection.begin(&request.json(&json!({"code": "1"}))).unwrap_or_else(|error| panic!("{error:#}"));
+            std::thread::sleep(std::time::Duration::from_micros(200 * n));
+            id
+        })
+        .collect();
+    for id in ids {
+        until(|| {
+            let answer = session.get(&format!("/executions/{id}"), LATEST).json();
+            (answer["status"] != "Running").then_some(())
+        });
+    }
 }
 
 fn an_execution_belongs_to_its_identifier(server: &Server) {
