@@ -115,6 +115,28 @@ fn without_the_right_to_namespaces_a_filter_landlock_and_a_uid_are_left() {
     }
 }
 
+/// Has landlock_create_ruleset answer ENOSYS, and starts what its arguments name: a filter of classic BPF (seccomp(2)).
+const WITHOUT_LANDLOCK: &str = "import ctypes, os, struct, sys
+libc, rules = ctypes.CDLL(None), [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (6, 0, 0, 0x50026), (6, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *rule) for rule in rules))
+program = ctypes.create_string_buffer(struct.pack('HxxxxxxP', len(rules), ctypes.addressof(code)))
+for call in ((38, 1, 0, 0, 0), (22, 2, program, 0, 0)):
+    if libc.prctl(*call) != 0: sys.exit('prctl')
+os.execv(sys.argv[1], sys.argv[1:])";
+
+#[test]
+fn where_nothing_is_left_around_files_the_doctor_says_so() {
+    if root() {
+        let place = Place::new(0);
+        let rights = ["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"];
+        let doctor = ["--require-isolation", "restricted", "doctor"];
+        let says = |output: Output| String::from_utf8_lossy(&output.stdout).contains("no wall around files");
+        assert!(!says(place.run(&rights, &doctor)));
+        let behind = ["/usr/bin/python3", "-c", WITHOUT_LANDLOCK];
+        assert!(says(place.run(&[&rights[..], &behind[..]].concat(), &doctor)));
+    }
+}
+
 #[test]
 fn more_isolation_than_can_be_had_is_a_refusal_with_the_reason() {
     if root() {

@@ -153,6 +153,12 @@ impl Runner {
             return Err(Refusal::TooWeak { wanted, found: profile, reasons });
         }
         report.profile = profile;
+        if profile == Profile::Restricted && report.landlock_abi == 0 {
+            report.notes.push(
+                "restricted without Landlock: no wall around files is left, a program can do with them what its uid may; do not run here what you do not trust"
+                    .into(),
+            );
+        }
         report.notes.extend(reasons);
         let own_uids = root;
         let slots = config.max_sandboxes + config.max_sessions;
