@@ -87,7 +87,9 @@ fn up(arguments: &[String]) -> Result<()> {
 
 /// Everything is built once, in the dev profile, and driven from there.
 fn test() -> Result<()> {
-    debian::install(&debian::base_languages()?, "the languages that the tests run programs in")?;
+    let mut packages = debian::base_languages()?;
+    packages.push("iproute2".to_owned());
+    debian::install(&packages, "the languages that the tests run programs in, and what makes a network of their own")?;
     // The command line's tests bring the binary along, with the features that the tests have: a `cargo build` of its own
     // would compile tokio, and everything above it, a second time.
     run("building the tests and the binary that they drive", cargo(&["test", "--workspace", "--no-run"]))?;

@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod http;
+mod network;
 mod server;
 mod socket;
 
 pub use http::{Connection, Request, Response};
+pub use network::{enter_own_network, world};
 pub use server::{Server, Unavailable, binary};
 pub use socket::{Frame, Socket};

@@ -10,13 +10,18 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// The `main` of a suite.
 pub fn main(trials: impl FnOnce() -> Vec<Trial>) -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("runner") {
+    if is_runner() {
         return greenroom_sandbox::runner_main();
     }
     let mut arguments = Arguments::from_args();
     // One runner after the other: a machine with two cores has no more to give.
     arguments.test_threads = Some(1);
     libtest_mimic::run(&arguments, trials()).exit_code()
+}
+
+/// Whether this process is the runner, and not the suite.
+pub fn is_runner() -> bool {
+    std::env::args().nth(1).as_deref() == Some("runner")
 }
 
 /// Whether what is missing is a failure.

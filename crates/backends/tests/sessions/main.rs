@@ -151,6 +151,9 @@ fn main() -> ExitCode {
         nothing_is_left_of_a_session_with_network,
         a_pool_with_network_is_refused_where_there_can_be_none,
     ];
+    if !harness::is_runner() {
+        greenroom_contract::enter_own_network();
+    }
     harness::main(|| {
         let fitting = tests.into_iter().filter(|(name, _)| is_for_this_profile(name));
         fitting.map(|(name, test)| Trial::test(name, move || run(test))).chain(weaker_profiles()).collect()

@@ -8,6 +8,7 @@ use std::{
 };
 
 use greenroom_backends::{CellStatus, Local, LocalSessions, Session};
+use greenroom_contract::world;
 use greenroom_core::Profile;
 use greenroom_egress::{Bounds, Egress, Policy};
 use greenroom_pool::{
@@ -24,22 +25,13 @@ use tokio::{
 
 use super::{Sessions, Tested, config, made, printed, session, sh, spec, weaker::profile};
 
-/// An address of this machine that a sandbox does not take for its own, as 127.0.0.1 is.
-fn own() -> Option<IpAddr> {
-    // Of each address, on a line of its own, what it is; a local one is this machine's (proc_net(5) knows not of it, `ip -d route` does).
-    let trie = std::fs::read_to_string("/proc/net/fib_trie").ok()?;
-    let lines: Vec<&str> = trie.lines().map(str::trim).collect();
-    let local = lines.windows(2).filter(|pair| pair[1] == "/32 host LOCAL").filter_map(|pair| pair[0].strip_prefix("|-- "));
-    local.filter_map(|address| address.parse::<IpAddr>().ok()).find(|address| !address.is_loopback())
-}
-
-/// That address may be reached, and nothing else that is special.
+/// What stands for the world may be reached, and nothing else that is special.
 fn nearby() -> Policy {
-    Policy { allow: own().map(Into::into).into_iter().collect(), ..Policy::default() }
+    Policy { allow: world().map(Into::into).into_iter().collect(), ..Policy::default() }
 }
 
 async fn listen() -> Result<TcpListener, Failed> {
-    Ok(TcpListener::bind((own().ok_or("no address")?, 0)).await?)
+    Ok(TcpListener::bind((world().ok_or("no address")?, 0)).await?)
 }
 
 /// Runs a test with sessions that reach this, if sessions can have network here.
@@ -47,7 +39,7 @@ async fn with(sessions: Sessions, egress: Egress, test: impl AsyncFnOnce(Session
     drop(sessions);
     let local = Local::start(config(), 2).await?;
     let tested = match &local.host().no_network {
-        _ if own().is_none() => super::harness::skipped("this machine has no address but that of loopback"),
+        _ if world().is_none() => super::harness::skipped("the tests have no network of their own: that takes root, and iproute2"),
         None => test(Arc::new(LocalSessions::new(local.clone(), egress, super::program))).await,
         Some(reason) => super::harness::skipped(reason),
     };
@@ -194,7 +186,7 @@ fn resolve(question: &[u8], address: [u8; 4]) -> Vec<u8> {
 pub async fn names_are_asked_of_the_servers_that_are_named(sessions: Sessions) -> Tested {
     let (silent, speaks) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
     let servers = vec![silent.local_addr()?, speaks.local_addr()?];
-    let address = match own() {
+    let address = match world() {
         Some(IpAddr::V4(own)) => own.octets(),
         _ => [127, 0, 0, 1],
     };
@@ -229,7 +221,7 @@ pub async fn what_is_not_of_the_internet_is_refused_and_hears_nothing(sessions: 
     with(sessions, Egress::default(), async |sessions| {
         let (canary, deaf) = (TcpListener::bind("0.0.0.0:0").await?, UdpSocket::bind("0.0.0.0:0").await?);
         let (tcp, udp) = (canary.local_addr()?.port(), deaf.local_addr()?.port());
-        let own = own().ok_or("no address")?;
+        let own = world().ok_or("no address")?;
         let python = made(&sessions, &networked(PythonLts)).await?;
         let program = format!(
             "import errno, socket
@@ -360,7 +352,7 @@ print('done')"
 
 pub async fn a_flood_of_datagrams_is_bounded_and_passes(sessions: Sessions) -> Tested {
     with(sessions, Egress::new(nearby(), Bounds::default(), Vec::new()), async |sessions| {
-        let ip = own().ok_or("no address")?;
+        let ip = world().ok_or("no address")?;
         let (target, echo) = (UdpSocket::bind((ip, 0)).await?, echo().await?);
         let port = target.local_addr()?.port();
         let python = made(&sessions, &networked(PythonLts)).await?;

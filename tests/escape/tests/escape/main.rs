@@ -42,6 +42,7 @@ type Test = Box<dyn FnOnce(&Suite) -> Result<()> + Send>;
 type Coded = (&'static str, fn(&Suite) -> Result<()>);
 
 fn main() -> Result<ExitCode> {
+    greenroom_contract::enter_own_network();
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let groups = greenroom_escape::groups()?;

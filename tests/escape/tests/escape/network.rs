@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use greenroom_contract::Request;
+use greenroom_contract::{Request, world};
 use greenroom_escape::{NotTested, within};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -36,13 +36,9 @@ const MOST_DESCRIPTORS: usize = 64 + 64 + 40;
 /// Entries that the kernel may keep of it where it tracks connections, others' included.
 const MOST_TRACKED: usize = 2000;
 
-/// An address of this machine that is not one of a sandbox, too.
+/// What stands for the world outside.
 fn own() -> Result<IpAddr> {
-    let trie = fs::read_to_string("/proc/net/fib_trie")?;
-    let lines: Vec<&str> = trie.lines().map(str::trim).collect();
-    let local = lines.windows(2).filter(|pair| pair[1] == "/32 host LOCAL").filter_map(|pair| pair[0].strip_prefix("|-- "));
-    let found = local.filter_map(|address| address.parse::<IpAddr>().ok()).find(|address| !address.is_loopback());
-    found.ok_or_else(|| NotTested("this machine has no address but that of loopback".to_owned()).into())
+    world().ok_or_else(|| NotTested("the tests have no network of their own: that takes root, and iproute2".to_owned()).into())
 }
 
 /// A server whose sessions have network, where they can have it here.
