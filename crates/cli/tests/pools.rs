@@ -371,6 +371,35 @@ fn an_execution_that_a_stopping_server_cut_short_says_so_and_one_whose_outcome_i
 }
 
 #[test]
+fn an_execution_that_cannot_be_kept_is_not_begun() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start(directory.path()) else { return };
+    let target = "/subscriptions/s/resourceGroups/g/sessionPools/default/executions?api-version=2025-02-02-preview&identifier=abcd";
+    let run = |headers: &str| server.http_with(headers, "POST", target, &json!({"code": "ran = globals().get('ran', 0) + 1\nran"}));
+    let (status, first) = run("");
+    if status == 500 || status == 503 {
+        // Without Python there is no session that could run it.
+        assert_ne!(std::env::var("GREENROOM_MUST_WORK").as_deref(), Ok("1"), "{first}");
+        eprintln!("skipped: {first}");
+        return;
+    }
+    assert_eq!(first["result"]["executionResult"], 1);
+    // Whoever has the file to write keeps all others from it, as a full disk does.
+    let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN IMMEDIATE'); print(flush=True); input()";
+    let mut holder = Command::new("python3");
+    holder.args(["-c", script]).arg(directory.path().join("greenroom.db")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut holder = holder.spawn().unwrap();
+    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+    let (status, refused) = run("operation-id: kept\r\n");
+    assert_eq!((status, &refused["error"]["code"]), (503, &json!("ServiceUnavailable")), "{refused}");
+    assert_eq!(run("").1["result"]["executionResult"], 2, "what is not kept needs no file");
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    assert_eq!(run("operation-id: kept\r\n").1["result"]["executionResult"], 3);
+    server.end(Signal::TERM);
+}
+
+#[test]
 fn the_control_plane_is_open_to_those_who_manage_and_shows_each_what_is_his() {
     let directory = tempfile::tempdir().unwrap();
     let key = |arguments: &[&str]| {

@@ -66,7 +66,7 @@ impl Entry {
         // Made before the store is asked: whenever its client goes away, its row goes too.
         let mut entry = Self { asked, key, execution, claim: Some(claim), is_in_memory: false, is_running: false, outcome: None };
         let store = entry.asked.gateway.pools.store();
-        let found = store.begin_operation(claim, entry.key.clone(), request).await.map_err(unstored)?;
+        let found = store.begin_operation(claim, entry.key.clone(), request).await.map_err(unkept)?;
         let entered = match found {
             Some(record) => match (record.request, request) {
                 (Some(first), Some(again)) if first != again => Err(NotBegun::Other),
@@ -163,7 +163,8 @@ pub(super) async fn find(asked: &Asked, identifier: &Identifier, id: &str) -> Re
     if let Some(known) = asked.state().operations.get(&key) {
         return Ok(known);
     }
-    let record = asked.gateway.pools.store().operation(key).await.map_err(unstored)?;
+    let record = asked.gateway.pools.store().operation(key).await;
+    let record = record.map_err(|error| Refused::Internal { step: "ask the store", error: error.to_string() })?;
     let record = record.ok_or_else(|| AzureError::NoExecution(id.to_owned()))?;
     Ok(execution_of(id, identifier, record))
 }
@@ -233,8 +234,11 @@ fn key(asked: &Asked, identifier: &Identifier, id: &str) -> OperationKey {
     OperationKey { pool: asked.pool.name.clone(), identifier: identifier.digest(), id: id.to_owned() }
 }
 
-fn unstored(error: greenroom_pool::StoreError) -> Refused {
-    Refused::Internal { step: "keep the execution", error: error.to_string() }
+/// Nothing has run: a disk that is full now may not be so later.
+fn unkept(error: greenroom_pool::StoreError) -> Refused {
+    tracing::error!(%error, "an execution cannot be kept, and is not begun");
+    let message = "executions with an id cannot be kept at present; try again in 5 s".to_owned();
+    AzureError::Unavailable { message, retry_after_s: 5 }.into()
 }
 
 #[cfg(test)]
