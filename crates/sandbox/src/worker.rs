@@ -10,9 +10,10 @@ use std::{
 
 use greenroom_core::{Profile, RelativePath};
 use rustix::{
+    event::{PollFd, PollFlags, poll},
     fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2},
     io::Errno,
-    process::{Resource, Rlimit, getrlimit, setrlimit},
+    process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
 };
 
 use crate::{
@@ -48,6 +49,7 @@ enum Never {}
 fn live(birth: &Birth<'_>, ends: WorkerEnds) -> Result<Never, Failure> {
     let shared = birth.shared;
     let job = File::from(seal(birth, ends)?);
+    take(Step::ReadJob, || await_job(&job, &birth.status))?;
     let mut head = take(Step::ReadJob, || read_head(&job))?;
     // Not one byte more than the job's is read ahead: what follows may be the program's.
     let mut job = io::BufReader::with_capacity(64 * 1024, job.take(head.files.iter().map(|file| file.len).sum()));
@@ -97,10 +99,29 @@ fn seal(birth: &Birth<'_>, ends: WorkerEnds) -> Result<OwnedFd, Failure> {
         Profile::Restricted if birth.shared.own_uids => rights::take_identity(birth.uid),
         Profile::Rootless | Profile::Restricted => rights::drop_capabilities(),
     })?;
+    // No namespace ends with its first process here. Init, without rights, may signal its own uid only: see `await_job`.
+    take(Step::ParentDeath, || set_parent_process_death_signal(Some(Signal::KILL)))?;
     take(Step::Landlock, || fence::raise(birth))?;
     take(Step::Seccomp, || sys::install_filter(&birth.shared.filter))?;
     take(Step::Ready, || send(&birth.status, &Status::Sealed, &[]))?;
     Ok(ends.job)
+}
+
+/// Waits for the job, or for the slot's end: a copy of the runner that waits on would hold what the next runner has to sweep.
+fn await_job(job: &File, status: &OwnedFd) -> io::Result<()> {
+    loop {
+        let mut fds = [PollFd::new(job, PollFlags::IN), PollFd::new(status, PollFlags::empty())];
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
+        if !fds[0].revents().is_empty() {
+            return Ok(());
+        }
+        if !fds[1].revents().is_empty() {
+            return Err(Errno::PIPE.into());
+        }
+    }
 }
 
 fn read_head(mut job: impl Read) -> io::Result<JobHead> {

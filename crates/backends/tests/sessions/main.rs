@@ -58,7 +58,8 @@ fn config() -> SandboxConfig {
         uid_count: 4096,
         max_sandboxes: 2,
         max_sessions: 4,
-        ready_sandboxes: 0,
+        // In profile restricted such a one is a copy of the runner, with all that it holds.
+        ready_sandboxes: u32::from(weaker::profile() == greenroom_core::Profile::Restricted),
         zygotes: vec![ZygoteConfig { name: "python".into(), program: "/usr/bin/python3".into(), env: env(), modules: Vec::new() }],
         ready_children: 0,
         adaptive_bytes: 0,
@@ -138,6 +139,7 @@ fn main() -> ExitCode {
         two_sessions_share_nothing,
         an_interrupt_never_meets_the_next_cell,
         a_session_that_is_stopped_leaves_nothing,
+        a_runner_that_is_killed_leaves_nothing,
         files_stand_where_programs_start,
         what_nobody_counts_is_limited_by_process,
         sessions_of_every_kind_reach_what_they_may,

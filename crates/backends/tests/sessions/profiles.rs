@@ -20,7 +20,7 @@ use super::{
 };
 
 /// What is looked at in every profile.
-const EVERYWHERE: [&str; 25] = [
+const EVERYWHERE: [&str; 26] = [
     "a_python_session_keeps_its_names_and_shows_the_last_expression",
     "output_belongs_to_the_cell_that_wrote_it",
     "an_interrupt_ends_the_cell_and_keeps_the_session",
@@ -43,6 +43,7 @@ const EVERYWHERE: [&str; 25] = [
     "a_warm_set_is_imported_before_the_session_is_ready",
     "an_interrupt_never_meets_the_next_cell",
     "a_session_that_is_stopped_leaves_nothing",
+    "a_runner_that_is_killed_leaves_nothing",
     "files_stand_where_programs_start",
     "what_nobody_counts_is_limited_by_process",
     "a_pool_with_network_is_refused_where_there_can_be_none",
@@ -121,6 +122,45 @@ pub async fn a_session_that_is_stopped_leaves_nothing(sessions: Sessions) -> Tes
         assert_eq!((mounts(), workspaces()), (mounts_before, before.clone()), "{kind:?}");
     }
     Ok(())
+}
+
+/// This process's child that is the runner.
+fn runner() -> Option<rustix::process::Pid> {
+    let me = std::process::id().to_string();
+    let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok()?.parse().ok());
+    let mut ours = pids.filter(|pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        fields.next() != Some("Z") && fields.next() == Some(&me)
+    });
+    ours.next().and_then(rustix::process::Pid::from_raw)
+}
+
+pub async fn a_runner_that_is_killed_leaves_nothing(sessions: Sessions) -> Tested {
+    let marker = format!("986{}", std::process::id());
+    let python = session(&sessions, PythonLts).await?;
+    let leave = format!("import subprocess; [subprocess.Popen(['setsid', 'sleep', '{marker}']) for _ in range(3)]; None");
+    value(&python, &leave).await?;
+    if profile() == Profile::Restricted && populated(Path::new("/sys/fs/cgroup"), &marker) == 0 {
+        println!("without cgroups nobody finds them");
+        return Ok(());
+    }
+    rustix::process::kill_process(runner().ok_or("no runner")?, rustix::process::Signal::KILL)?;
+    // The next one sweeps what it left.
+    let deadline = Instant::now() + Duration::from_secs(8);
+    while running(&marker) > 0 {
+        assert!(Instant::now() < deadline, "{} processes outlived their runner", running(&marker));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // And serves.
+    loop {
+        if let Ok(next) = session(&sessions, PythonLts).await {
+            assert_eq!(value(&next, "1").await?, shown("1"));
+            return Ok(());
+        }
+        assert!(Instant::now() < deadline, "no session after the runner's end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 pub async fn files_stand_where_programs_start(sessions: Sessions) -> Tested {
