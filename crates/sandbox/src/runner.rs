@@ -402,7 +402,7 @@ fn enclose(config: &SandboxConfig, shared: &mut Shared, report: &mut HostReport)
         }
     }
     if shared.profile == Profile::Restricted {
-        shared.workspaces = Some(take(Step::BuildTemplate, || workspaces::Workspaces::new(config))?);
+        shared.workspaces = Some(take(Step::BuildTemplate, || workspaces::Workspaces::new(config, shared.init_uid))?);
     } else {
         take(Step::Unshare, || {
             if shared.profile == Profile::Rootless {

@@ -23,22 +23,28 @@ use crate::{config::SandboxConfig, template::SUPPORT};
 /// How long the processes of a run are hunted.
 const HUNT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The directory that holds one workspace per slot, and the support files.
+/// The directory that holds one workspace per slot, and the support files: a runner's own, since the one before it may still let its
+/// jobs finish.
 pub(crate) struct Workspaces {
     base: PathBuf,
+    /// Those of all runners.
+    all: PathBuf,
 }
 
 impl Workspaces {
-    /// Makes it; others may pass through and not list. What an earlier runner on the same data directory left goes.
-    pub(crate) fn new(config: &SandboxConfig) -> io::Result<Self> {
-        let base = config.workspace_dir.join("workspaces");
+    /// Makes it; others may pass through and not list. `number` is this runner's, and no other's that lives: what an earlier one of that
+    /// number left goes.
+    pub(crate) fn new(config: &SandboxConfig, number: u32) -> io::Result<Self> {
+        let all = config.workspace_dir.join("workspaces");
+        let base = all.join(number.to_string());
         remove(&base)?;
         let make = |path: &Path, mode| {
             fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
             fs::set_permissions(path, fs::Permissions::from_mode(mode))
         };
+        make(&all, 0o711)?;
         make(&base, 0o711)?;
-        let workspaces = Self { base };
+        let workspaces = Self { base, all };
         make(&workspaces.support(), 0o755)?;
         for file in &config.support {
             let path = workspaces.support().join(&file.path);
@@ -87,7 +93,12 @@ impl Workspaces {
 
     /// Removes all of them.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        remove(&self.base)
+        remove(&self.base)?;
+        match fs::remove_dir(&self.all) {
+            // Another runner has its own there, or was quicker.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -140,14 +140,20 @@ fn main() -> ExitCode {
                 run(|local| Box::pin(a_slot_that_cannot_leave_a_sandboxs_mounts_is_used_no_more(local)))
             })];
         }
-        if profiles::profile() != Profile::Full {
+        if profiles::profile() == Profile::Restricted {
+            let of_restricted: Vec<(&'static str, Test)> = tests![two_runners_at_a_time_leave_each_others_files_alone];
+            return of_restricted.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
+        }
+        if profiles::profile() == Profile::Rootless {
             return of_rootless.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).collect();
         }
         let again = || again_through(Profile::Rootless, &faults::without_landlock());
         let again = Trial::test("in_profile_rootless_without_landlock_programs_are_kept_apart_all_the_same", again);
+        let restricted = || profiles::again(Profile::Restricted, &[]);
+        let restricted = Trial::test("in_profile_restricted_two_runners_at_a_time_leave_each_others_files_alone", restricted);
         let no_way_back = || again_through(Profile::Full, &faults::without_a_way_back());
         let no_way_back = Trial::test("without_a_way_back_from_a_sandboxs_mounts_a_slot_ends", no_way_back);
-        tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).chain([again, no_way_back]).collect()
+        tests.into_iter().map(|(name, test)| Trial::test(name, move || run(test))).chain([again, restricted, no_way_back]).collect()
     })
 }
 

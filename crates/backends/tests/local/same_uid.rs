@@ -1,4 +1,4 @@
-//! Profile rootless: the program has the uid of whoever keeps it, and where the kernel has no Landlock only the mounts, the filter and what
+//! Profile rootless (and, at the end, restricted): the program has the uid of whoever keeps it, and where the kernel has no Landlock only the mounts, the filter and what
 //! our own processes let others see of them are left.
 
 use greenroom_backends::Local;
@@ -26,5 +26,24 @@ pub async fn what_a_stage_makes_beside_its_files_is_in_no_later_stages_way(local
     let outputs: Vec<_> = finished.outcome.stages.iter().map(|stage| (stage.verdict, text(&stage.output.stdout))).collect();
     assert_eq!(outputs[0], (Verdict::Ok, "first\n".into()));
     assert_eq!(outputs[1], (Verdict::Ok, "mine\n/dev/shm:\n\n/tmp:\nsecond\n".into()));
+    Ok(())
+}
+
+/// A reload: the runner before it lets its jobs finish. In profile restricted both have their workspaces below the same directory.
+pub async fn two_runners_at_a_time_leave_each_others_files_alone(local: Local) -> Result<(), Failed> {
+    let start = |seconds: &str| {
+        let stages = vec![sh(&format!("echo kept > file; sleep {seconds}; cat file")), sh("cat file; echo second")];
+        let local = local.clone();
+        tokio::spawn(async move { local.run(job(stages)).await })
+    };
+    let old = start("1.5");
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    local.reload(crate::config(crate::profiles::profile())).await?;
+    let new = start("2.5");
+    for running in [old, new] {
+        let outputs = running.await??.outcome.stages;
+        let outputs: Vec<_> = outputs.iter().map(|stage| (text(&stage.output.stdout), text(&stage.output.stderr))).collect();
+        assert_eq!(outputs, [("kept\n".into(), String::new()), ("kept\nsecond\n".into(), String::new())]);
+    }
     Ok(())
 }

@@ -80,10 +80,11 @@ fn mounts() -> usize {
     fs::read_to_string("/proc/self/mounts").map_or(0, |text| text.lines().count())
 }
 
-/// What stands on the host's disk for sandboxes that may exist.
-fn workspaces() -> Vec<String> {
-    let entries = fs::read_dir(config().workspace_dir.join("workspaces")).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| name.starts_with("slot-")).collect()
+/// The workspaces on the host's disk that have something in them.
+fn workspaces() -> Vec<std::path::PathBuf> {
+    let below = |path: std::path::PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let slots = below(config().workspace_dir.join("workspaces")).flat_map(below);
+    slots.filter(|path| !path.ends_with("support") && below(path.clone()).next().is_some()).collect()
 }
 
 /// The directories of sandboxes below a mount point of cgroups that have a process.
