@@ -529,7 +529,8 @@ async fn a_reload_lets_running_jobs_finish(local: Local) -> Result<(), Failed> {
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     let mut changed = config(Profile::Full);
-    changed.support = vec![greenroom_sandbox::SupportFile::new(&RelativePath::new("new/file")?, b"new\n".to_vec(), false)];
+    // Beside the rest: without its shim the zygote of the next runner could not start, and would say so.
+    changed.support.push(greenroom_sandbox::SupportFile::new(&RelativePath::new("new/file")?, b"new\n".to_vec(), false));
     local.reload(changed).await?;
     let finished = local.run(job(vec![sh("cat /opt/greenroom/new/file")])).await?;
     assert_eq!(text(&only(&finished).output.stdout), "new\n", "{}", text(&only(&finished).output.stderr));
