@@ -31,13 +31,19 @@ pub fn again(profile: Profile, through: &[&str]) -> Result<(), Failed> {
     if !root || Command::new("setpriv").arg("--version").output().is_err() {
         return skipped("root and setpriv are needed");
     }
-    // A place where anybody may go.
+    // A place where anybody may go, and leave what goes with it.
     let place = tempfile::tempdir()?;
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755))?;
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777))?;
     let suite = place.path().join("suite");
     fs::copy(std::env::current_exe()?, &suite)?;
     let mut command = Command::new("setpriv");
-    command.args(rights).args(through).arg(&suite).env(VARIABLE, profile.to_string()).env("HOME", "/tmp");
+    command
+        .args(rights)
+        .args(through)
+        .arg(&suite)
+        .env(VARIABLE, profile.to_string())
+        .env("HOME", "/tmp")
+        .env("TMPDIR", place.path());
     let ran = command.output()?;
     if ran.status.success() {
         return Ok(());
