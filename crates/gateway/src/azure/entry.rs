@@ -10,7 +10,11 @@ use greenroom_pool::{EndReason, Identifier, OperationClaim, OperationKey, Operat
 use greenroom_wire::azure::{AzureError, CellValue, ErrorDetail, ExecuteRequest, Execution, ExecutionStatus, Output, Program};
 use sha2::{Digest, Sha256};
 
-use super::{Asked, operations::NotBegun, refused::Refused};
+use super::{
+    Asked,
+    operations::{Manner, NotBegun, Token},
+    refused::Refused,
+};
 
 /// How long an execution is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +41,8 @@ pub(super) struct Entry {
     execution: Execution,
     /// In the store.
     claim: Option<OperationClaim>,
-    /// What is there under its key is its own.
-    is_in_memory: bool,
+    /// In memory.
+    token: Option<Token>,
     is_running: bool,
     /// What came of it, when it is over.
     outcome: Option<Execution>,
@@ -46,14 +50,20 @@ pub(super) struct Entry {
 
 impl Entry {
     /// The entry of a new execution, as it is told while it goes on.
-    pub(super) async fn begin(asked: Asked, identifier: &Identifier, execution: Execution, keep: Keep) -> Result<Begun, Refused> {
+    pub(super) async fn begin(
+        asked: Asked,
+        identifier: &Identifier,
+        execution: Execution,
+        keep: Keep,
+        manner: Manner,
+    ) -> Result<Begun, Refused> {
         let asked = Arc::new(asked);
         let key = key(&asked, identifier, &execution.id);
         let operations = &asked.state().operations;
         let Keep::Durably(request) = keep else {
-            return match operations.begin(&key, execution.clone(), None) {
-                Ok(()) => {
-                    let entry = Self { asked, key, execution, claim: None, is_in_memory: true, is_running: false, outcome: None };
+            return match operations.begin(&key, execution.clone(), None, manner) {
+                Ok(token) => {
+                    let entry = Self { asked, key, execution, claim: None, token: Some(token), is_running: false, outcome: None };
                     Ok(Begun::First(Box::new(entry)))
                 }
                 Err(why) => not_begun(asked, &execution.id, why),
@@ -64,7 +74,7 @@ impl Entry {
         }
         let claim = asked.gateway.pools.store().claim_operation();
         // Made before the store is asked: whenever its client goes away, its row goes too.
-        let mut entry = Self { asked, key, execution, claim: Some(claim), is_in_memory: false, is_running: false, outcome: None };
+        let mut entry = Self { asked, key, execution, claim: Some(claim), token: None, is_running: false, outcome: None };
         let store = entry.asked.gateway.pools.store();
         let found = store.begin_operation(claim, entry.key.clone(), request).await.map_err(unkept)?;
         let entered = match found {
@@ -72,11 +82,11 @@ impl Entry {
                 (Some(first), Some(again)) if first != again => Err(NotBegun::Other),
                 _ => Err(NotBegun::Known(Box::new(execution_of(&entry.execution.id, identifier, record)))),
             },
-            None => entry.asked.state().operations.begin(&entry.key, entry.execution.clone(), request),
+            None => entry.asked.state().operations.begin(&entry.key, entry.execution.clone(), request, manner),
         };
         match entered {
-            Ok(()) => {
-                entry.is_in_memory = true;
+            Ok(token) => {
+                entry.token = Some(token);
                 Ok(Begun::First(Box::new(entry)))
             }
             Err(why) => not_begun(Arc::clone(&entry.asked), &entry.execution.id, why),
@@ -122,20 +132,23 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let (operations, store) = (&self.asked.state().operations, self.asked.gateway.pools.store());
-        match (self.outcome.take(), self.claim) {
-            (Some(outcome), _) => operations.end(&self.key, outcome),
+        let outcome = self.outcome.take().or_else(|| {
             // The client may come again with its id, and it has run.
-            (None, Some(claim)) if self.is_running => {
-                let execution = without_result(self.execution.clone(), ExecutionStatus::Canceled, &AzureError::Interrupted);
-                store.end_operation_soon(claim, execution.status.as_str(), execution.to_kept());
-                operations.end(&self.key, execution);
-            }
-            (None, claim) => {
-                if self.is_in_memory {
-                    operations.withdraw(&self.key);
+            let claim = self.claim.filter(|_| self.is_running)?;
+            let execution = without_result(self.execution.clone(), ExecutionStatus::Canceled, &AzureError::Interrupted);
+            store.end_operation_soon(claim, execution.status.as_str(), execution.to_kept());
+            Some(execution)
+        });
+        match (outcome, self.token) {
+            (Some(outcome), Some(token)) => operations.end(&self.key, token, outcome),
+            // Nothing runs that is not there.
+            (Some(_), None) => {}
+            (None, token) => {
+                if let Some(token) = token {
+                    operations.withdraw(&self.key, token);
                 }
                 // Nothing happens where the row is another's.
-                if let Some(claim) = claim {
+                if let Some(claim) = self.claim {
                     store.withdraw_operation(claim);
                 }
             }

@@ -22,7 +22,9 @@ use tracing::Instrument;
 use super::{
     Asked,
     entry::{self, Begun, Entry, Keep},
-    json, outcome,
+    json,
+    operations::Manner,
+    outcome,
     refused::Refused,
     tell_end,
     turn::{self, Over, Turn},
@@ -120,7 +122,8 @@ async fn run_in(shape: Shape, asked: Asked, identifier: Identifier, work: Work, 
     let status = StatusCode::from_u16(asked.version.execution_status()).unwrap_or(StatusCode::OK);
     let is_beside = matches!(execution_type, ExecutionType::Asynchronous(_));
     let keep = if is_ours && !is_beside { Keep::Briefly } else { Keep::Durably(request) };
-    let mut entry = match Entry::begin(asked, &identifier, begun, keep).await? {
+    let manner = if is_beside { Manner::Beside } else { Manner::Awaited };
+    let mut entry = match Entry::begin(asked, &identifier, begun, keep, manner).await? {
         Begun::First(entry) => entry,
         Begun::Known(asked, execution) => {
             // Its clients read a number where others read how far it is.

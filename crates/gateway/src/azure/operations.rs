@@ -28,12 +28,30 @@ struct Inner {
     /// In the order of their ends.
     ended: VecDeque<(Key, Instant)>,
     bytes: usize,
+    /// Asynchronous ones that are not over.
+    beside: usize,
+    last: u64,
+}
+
+/// Whose an entry is: the one that began it. A key may be another's later, in the next pool of the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Token(u64);
+
+/// How an execution runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Its client waits for it, which bounds how many there are.
+    Awaited,
+    /// Behind its answer.
+    Beside,
 }
 
 #[derive(Debug)]
 struct Known {
     execution: Execution,
     request: Option<RequestDigest>,
+    manner: Manner,
+    token: Token,
     is_over: bool,
 }
 
@@ -50,18 +68,28 @@ pub(super) enum NotBegun {
 
 impl Operations {
     /// Takes an execution in that goes on. An id is used once: what was asked for twice runs once.
-    pub(super) fn begin(&self, key: &Key, execution: Execution, request: Option<RequestDigest>) -> Result<(), NotBegun> {
+    pub(super) fn begin(
+        &self,
+        key: &Key,
+        execution: Execution,
+        request: Option<RequestDigest>,
+        manner: Manner,
+    ) -> Result<Token, NotBegun> {
         let mut inner = self.lock();
         inner.forget(Instant::now());
         if let Some(known) = inner.known.get(key) {
             return Err(known.asked_again(request.as_ref()));
         }
-        let running = inner.known.len() - inner.ended.len();
-        if running >= MOST_RUNNING {
-            return Err(NotBegun::Full { running });
+        if manner == Manner::Beside {
+            if inner.beside >= MOST_RUNNING {
+                return Err(NotBegun::Full { running: inner.beside });
+            }
+            inner.beside += 1;
         }
-        inner.known.insert(key.clone(), Known { execution, request, is_over: false });
-        Ok(())
+        inner.last += 1;
+        let token = Token(inner.last);
+        inner.known.insert(key.clone(), Known { execution, request, manner, token, is_over: false });
+        Ok(token)
     }
 
     /// Whether there is one of this id already: then what is to be said of it.
@@ -71,25 +99,25 @@ impl Operations {
         inner.known.get(key).map(|known| known.asked_again(request))
     }
 
-    /// It is over, and this came of it.
-    pub(super) fn end(&self, key: &Key, execution: Execution) {
+    /// It is over, and this came of it. Nothing happens where its entry is gone: so is its pool.
+    pub(super) fn end(&self, key: &Key, token: Token, execution: Execution) {
         let mut inner = self.lock();
         let now = Instant::now();
-        let begun = inner.known.get(key);
-        if begun.is_some_and(|known| known.is_over) {
-            return;
-        }
-        let request = begun.and_then(|known| known.request);
-        inner.bytes += size(&execution);
-        inner.known.insert(key.clone(), Known { execution, request, is_over: true });
+        let Some(known) = inner.known.get_mut(key).filter(|known| known.is_on(token)) else { return };
+        let (bytes, beside) = (size(&execution), known.beside());
+        known.execution = execution;
+        known.is_over = true;
+        inner.bytes += bytes;
+        inner.beside -= beside;
         inner.ended.push_back((key.clone(), now));
         inner.forget(now);
     }
 
     /// It never began.
-    pub(super) fn withdraw(&self, key: &Key) {
+    pub(super) fn withdraw(&self, key: &Key, token: Token) {
         let mut inner = self.lock();
-        if inner.known.get(key).is_some_and(|known| !known.is_over) {
+        if let Some(beside) = inner.known.get(key).filter(|known| known.is_on(token)).map(Known::beside) {
+            inner.beside -= beside;
             inner.known.remove(key);
         }
     }
@@ -97,13 +125,17 @@ impl Operations {
     /// The pool is gone: what was run in it is nobody's any more.
     pub(super) fn forget(&self, pool: &str) {
         let mut inner = self.lock();
-        let mut bytes = 0;
+        let (mut bytes, mut beside) = (0, 0);
         inner.known.retain(|key, known| {
             let stays = key.pool != pool;
-            bytes += if stays || !known.is_over { 0 } else { size(&known.execution) };
+            if !stays {
+                bytes += if known.is_over { size(&known.execution) } else { 0 };
+                beside += known.beside();
+            }
             stays
         });
         inner.bytes -= bytes;
+        inner.beside -= beside;
         inner.ended.retain(|(key, _)| key.pool != pool);
     }
 
@@ -120,6 +152,16 @@ impl Operations {
 }
 
 impl Known {
+    /// Whether it is this one's, and goes on.
+    fn is_on(&self, token: Token) -> bool {
+        self.token == token && !self.is_over
+    }
+
+    /// What it counts for among those that go on behind their answers.
+    fn beside(&self) -> usize {
+        usize::from(self.manner == Manner::Beside && !self.is_over)
+    }
+
     /// Where nothing is known of either request, the one is taken for the other.
     fn asked_again(&self, request: Option<&RequestDigest>) -> NotBegun {
         match (&self.request, request) {
@@ -189,13 +231,22 @@ mod tests {
         operations.get(key).map(|execution| execution.status)
     }
 
+    fn begin(operations: &Operations, key: &Key) -> Result<Token, NotBegun> {
+        operations.begin(key, execution(ExecutionStatus::Running, 0), None, Manner::Beside)
+    }
+
+    fn run(operations: &Operations, key: &Key, stdout_bytes: usize) {
+        let token = begin(operations, key).unwrap();
+        operations.end(key, token, execution(ExecutionStatus::Succeeded, stdout_bytes));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_result_is_kept_for_an_hour() {
         let operations = Operations::default();
-        assert!(operations.begin(&key("a"), execution(ExecutionStatus::Running, 0), None).is_ok());
+        let token = begin(&operations, &key("a")).unwrap();
         tokio::time::advance(KEPT * 2).await;
         assert_eq!(status(&operations, &key("a")), Some(ExecutionStatus::Running), "what goes on stays");
-        operations.end(&key("a"), execution(ExecutionStatus::Succeeded, 1));
+        operations.end(&key("a"), token, execution(ExecutionStatus::Succeeded, 1));
         tokio::time::advance(KEPT - Duration::from_secs(1)).await;
         assert_eq!(status(&operations, &key("a")), Some(ExecutionStatus::Succeeded));
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -206,23 +257,23 @@ mod tests {
     #[tokio::test]
     async fn an_id_is_used_once() {
         let operations = Operations::default();
-        assert!(operations.begin(&key("a"), execution(ExecutionStatus::Running, 0), None).is_ok());
-        let again = operations.begin(&key("a"), execution(ExecutionStatus::Running, 0), None);
+        let token = begin(&operations, &key("a")).unwrap();
+        let again = begin(&operations, &key("a"));
         assert!(matches!(again, Err(NotBegun::Known(known)) if known.status == ExecutionStatus::Running));
-        operations.withdraw(&key("a"));
-        assert!(operations.begin(&key("a"), execution(ExecutionStatus::Running, 0), None).is_ok());
+        operations.withdraw(&key("a"), token);
+        assert!(begin(&operations, &key("a")).is_ok());
     }
 
     #[tokio::test]
     async fn an_id_belongs_to_its_request() {
         let operations = Operations::default();
-        let running = || execution(ExecutionStatus::Running, 0);
-        assert!(operations.begin(&key("a"), running(), Some([1; 32])).is_ok());
+        let begin = |request| operations.begin(&key("a"), execution(ExecutionStatus::Running, 0), Some(request), Manner::Awaited);
+        let token = begin([1; 32]).unwrap();
         for _ in 0..2 {
-            assert!(matches!(operations.begin(&key("a"), running(), Some([2; 32])), Err(NotBegun::Other)));
+            assert!(matches!(begin([2; 32]), Err(NotBegun::Other)));
             assert!(matches!(operations.known(&key("a"), Some(&[1; 32])), Some(NotBegun::Known(_))));
             assert!(matches!(operations.known(&key("a"), None), Some(NotBegun::Known(_))), "whoever only asks for it");
-            operations.end(&key("a"), execution(ExecutionStatus::Succeeded, 1));
+            operations.end(&key("a"), token, execution(ExecutionStatus::Succeeded, 1));
         }
         assert!(operations.known(&key("b"), Some(&[2; 32])).is_none());
     }
@@ -230,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn an_id_belongs_to_its_identifier_and_its_pool() {
         let operations = Operations::default();
-        operations.end(&key("a"), execution(ExecutionStatus::Succeeded, 1));
+        run(&operations, &key("a"), 1);
         assert_eq!(status(&operations, &key_of("default", "abce", "a")), None);
         assert_eq!(status(&operations, &key_of("other", "abcd", "a")), None);
     }
@@ -238,30 +289,63 @@ mod tests {
     #[tokio::test]
     async fn what_ran_in_a_pool_goes_with_it() {
         let operations = Operations::default();
-        operations.end(&key("over"), execution(ExecutionStatus::Succeeded, 7));
-        assert!(operations.begin(&key("on"), execution(ExecutionStatus::Running, 0), None).is_ok());
-        operations.end(&key_of("other", "abcd", "over"), execution(ExecutionStatus::Succeeded, 7));
+        run(&operations, &key("over"), 7);
+        assert!(begin(&operations, &key("on")).is_ok());
+        run(&operations, &key_of("other", "abcd", "over"), 7);
         let one = operations.lock().bytes / 2;
         operations.forget("default");
         assert_eq!((status(&operations, &key("over")), status(&operations, &key("on"))), (None, None));
         assert_eq!(status(&operations, &key_of("other", "abcd", "over")), Some(ExecutionStatus::Succeeded));
         let inner = operations.lock();
-        assert_eq!((inner.bytes, inner.ended.len()), (one, 1));
+        assert_eq!((inner.bytes, inner.ended.len(), inner.beside), (one, 1, 0));
     }
 
     #[tokio::test]
-    async fn results_are_bounded_by_their_bytes_and_by_how_many_go_on() {
+    async fn what_ran_in_a_pool_that_is_gone_comes_to_nothing_in_the_next_of_its_name() {
+        let operations = Operations::default();
+        let (first, second) = (begin(&operations, &key("a")).unwrap(), begin(&operations, &key("b")).unwrap());
+        operations.forget("default");
+        operations.end(&key("a"), first, execution(ExecutionStatus::Succeeded, 1));
+        assert_eq!(status(&operations, &key("a")), None);
+        let own = begin(&operations, &key("a")).unwrap();
+        assert!(begin(&operations, &key("b")).is_ok());
+        operations.end(&key("a"), first, execution(ExecutionStatus::Succeeded, 1));
+        operations.withdraw(&key("b"), second);
+        for id in ["a", "b"] {
+            assert_eq!(status(&operations, &key(id)), Some(ExecutionStatus::Running));
+        }
+        operations.end(&key("a"), own, execution(ExecutionStatus::Failed, 1));
+        operations.end(&key("a"), own, execution(ExecutionStatus::Succeeded, 1));
+        assert_eq!(status(&operations, &key("a")), Some(ExecutionStatus::Failed), "what is over is over");
+        assert_eq!(operations.lock().beside, 1);
+    }
+
+    #[tokio::test]
+    async fn results_are_bounded_by_their_bytes() {
         let operations = Operations::default();
         for n in 0..5 {
-            operations.end(&key(&n.to_string()), execution(ExecutionStatus::Succeeded, MOST_BYTES / 4));
+            run(&operations, &key(&n.to_string()), MOST_BYTES / 4);
         }
         assert_eq!(status(&operations, &key("0")), None);
         assert_eq!(status(&operations, &key("4")), Some(ExecutionStatus::Succeeded));
         assert!(operations.lock().bytes <= MOST_BYTES);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_go_on_that_nobody_waits_for() {
+        let operations = Operations::default();
+        let begin = |id: &str, manner| operations.begin(&key(id), execution(ExecutionStatus::Running, 0), None, manner);
         for n in 0..MOST_RUNNING {
-            assert!(operations.begin(&key(&format!("r{n}")), execution(ExecutionStatus::Running, 0), None).is_ok());
+            assert!(begin(&format!("awaited {n}"), Manner::Awaited).is_ok());
         }
-        let one_more = operations.begin(&key("more"), execution(ExecutionStatus::Running, 0), None);
-        assert!(matches!(one_more, Err(NotBegun::Full { running: MOST_RUNNING })));
+        let tokens: Vec<_> = (0..MOST_RUNNING).map(|n| begin(&format!("beside {n}"), Manner::Beside).unwrap()).collect();
+        let one_more = || begin("more", Manner::Beside);
+        assert!(matches!(one_more(), Err(NotBegun::Full { running: MOST_RUNNING })));
+        assert!(begin("awaited", Manner::Awaited).is_ok());
+        operations.withdraw(&key("beside 0"), tokens[0]);
+        let token = one_more().unwrap();
+        assert!(matches!(begin("yet another", Manner::Beside), Err(NotBegun::Full { .. })));
+        operations.end(&key("more"), token, execution(ExecutionStatus::Succeeded, 1));
+        assert!(begin("yet another", Manner::Beside).is_ok());
     }
 }
