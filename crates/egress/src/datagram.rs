@@ -22,7 +22,7 @@ const MOST: usize = 64;
 /// After so long without a word the answer to a datagram does not find back.
 const IDLE: Duration = Duration::from_secs(60);
 /// And a question for a name counts as not answered: before the C library asks again (resolv.conf(5): after 5 s).
-const IDLE_NAME: Duration = Duration::from_secs(4);
+const IDLE_NAME: Duration = Duration::from_secs(3);
 /// Answers that are taken of one peer before it is the next one's turn.
 const AT_ONCE: usize = 16;
 
@@ -37,7 +37,15 @@ struct Peer {
     asked: Option<SocketAddr>,
     /// Whether it is asked for names.
     is_names: bool,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
+}
+
+/// What was heard of a peer.
+enum Heard {
+    /// A packet for the program; `None` where it does not fit into one.
+    Answer(Option<Vec<u8>>),
+    /// That there is nobody, and what the program is told of it.
+    Nobody(Option<Vec<u8>>),
 }
 
 impl Datagrams {
@@ -45,7 +53,6 @@ impl Datagrams {
         self.0.is_empty()
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -64,6 +71,12 @@ impl Datagrams {
         true
     }
 
+    /// Forgets the peer that was silent for longest, for the place of another.
+    pub(crate) fn make_way(&mut self) -> Option<OwnedSemaphorePermit> {
+        let oldest = self.0.iter().min_by_key(|(_, peer)| peer.spoken).map(|(key, _)| *key)?;
+        self.0.remove(&oldest).map(|peer| peer.place)
+    }
+
     /// Takes up a peer, who is in truth at `to`.
     pub(crate) fn begin(
         &mut self,
@@ -73,17 +86,15 @@ impl Datagrams {
         place: OwnedSemaphorePermit,
         now: Instant,
     ) -> io::Result<()> {
-        if self.0.len() >= MOST
-            && let Some(oldest) = self.0.iter().min_by_key(|(_, peer)| peer.spoken).map(|(key, _)| *key)
-        {
-            self.0.remove(&oldest);
+        if self.0.len() >= MOST {
+            self.make_way();
         }
         let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = std::net::UdpSocket::bind((any, 0))?;
         socket.set_nonblocking(true)?;
         // From now on it hears that peer only.
         socket.connect(to)?;
-        let peer = Peer { socket: UdpSocket::from_std(socket)?, spoken: now, asked: None, is_names, _place: place };
+        let peer = Peer { socket: UdpSocket::from_std(socket)?, spoken: now, asked: None, is_names, place };
         self.0.insert(key, peer);
         Ok(())
     }
@@ -95,9 +106,17 @@ impl Datagrams {
             for _ in 0..AT_ONCE {
                 match peer.hear(cx, *key) {
                     Poll::Pending => break,
-                    Poll::Ready(packet) => {
+                    Poll::Ready(heard) => {
                         is_busy = true;
-                        (peer.spoken, peer.asked) = (now, None);
+                        peer.spoken = now;
+                        let asked = peer.asked.take();
+                        let packet = match heard {
+                            Heard::Answer(packet) => packet,
+                            Heard::Nobody(packet) => {
+                                asked.into_iter().for_each(|server| names.is_silent(server));
+                                packet
+                            }
+                        };
                         packet.iter().for_each(|packet| device.write(packet));
                     }
                 }
@@ -113,8 +132,8 @@ impl Datagrams {
 }
 
 impl Peer {
-    /// The packet that tells the program of the next thing that came; `None` where it is nothing that can be told.
-    fn hear(&self, cx: &mut Context<'_>, key: Key) -> Poll<Option<Vec<u8>>> {
+    /// The next thing that came.
+    fn hear(&self, cx: &mut Context<'_>, key: Key) -> Poll<Heard> {
         // One more than fits, to see that it does not.
         let mut room = [0; MTU + 1];
         loop {
@@ -122,14 +141,14 @@ impl Peer {
                 return Poll::Pending;
             }
             match self.socket.try_recv(&mut room) {
-                Ok(len) => return Poll::Ready(answer(key, &room[..len])),
+                Ok(len) => return Poll::Ready(Heard::Answer(answer(key, &room[..len]))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    return Poll::Ready(unreachable(key, Unreachable::Port));
+                    return Poll::Ready(Heard::Nobody(unreachable(key, Unreachable::Port)));
                 }
                 Err(error) => {
                     tracing::trace!(%error, to = %key.to, "a peer cannot be heard");
-                    return Poll::Ready(None);
+                    return Poll::Ready(Heard::Nobody(None));
                 }
             }
         }

@@ -65,6 +65,9 @@ const BATCH: usize = 64;
 const ROUNDS: usize = 8;
 /// How often peers are looked at, whether they are silent.
 const LOOK: Duration = Duration::from_secs(1);
+/// Connections and peers that a session may have while others leave room. Further ones it has only while a quarter of all places is free:
+/// a few sessions cannot take the network from the others.
+const SURE: usize = 16;
 /// Names are asked for there, and nothing else is.
 const NAMES_PORT: u16 = 53;
 
@@ -100,10 +103,11 @@ impl Egress {
     pub fn start(&self, device: OwnedFd) -> io::Result<Running> {
         // The task's is never the last one: with that the kernel takes the device down, and whoever closes it waits.
         let mut session = Session::new(self.clone(), Device::new(device.try_clone()?)?)?;
-        let task = tokio::spawn(async move {
+        // Its turns have an end of their own (`ROUNDS`). The runtime's comes in the middle of one: what is looked at last would starve.
+        let task = tokio::spawn(tokio::task::unconstrained(async move {
             let error = std::future::poll_fn(|cx| session.poll(cx)).await;
             tracing::warn!(%error, "a session has no network any more");
-        });
+        }));
         Ok(Running(Mutex::new(Some((task, device)))))
     }
 }
@@ -272,7 +276,8 @@ impl Session {
             None if !begins => self.device.let_through(bytes.to_vec()),
             None => {
                 // A question that is not answered is asked again, later.
-                let Some(place) = self.place(now) else { return };
+                let room = self.new.take(now).then(|| self.room()).flatten();
+                let Some(place) = room else { return self.egress.counts.postponed() };
                 if self.streams.len() >= self.egress.bounds.connections as usize {
                     self.egress.counts.postponed();
                     self.streams.make_way(&mut self.sockets);
@@ -293,25 +298,32 @@ impl Session {
         if !self.sendings.take(now) || self.datagrams.send(key, payload, now) {
             return;
         }
-        let Some(place) = self.place(now) else { return };
+        // Where there is no room a new peer takes the place of an old one.
+        let room = self.new.take(now).then(|| self.room().or_else(|| self.datagrams.make_way())).flatten();
+        let Some(place) = room else { return self.egress.counts.postponed() };
         let is_names = *key.to.ip() == GATEWAY;
-        let begun = self.way(key, Protocol::Udp).is_some_and(|to| self.datagrams.begin(key, to, is_names, place, now).is_ok());
+        let to = self.way(key, Protocol::Udp);
+        let begun = to.is_some_and(|to| self.datagrams.begin(key, to, is_names, place, now).is_ok());
         if begun {
             self.egress.counts.begun(Protocol::Udp);
             self.datagrams.send(key, payload, now);
-        } else if let Some(packet) = unreachable(key, Unreachable::Prohibited) {
+            return;
+        }
+        if let (true, Some(server)) = (is_names, to) {
+            // There is no way to it: another one is asked next.
+            self.names.is_silent(server);
+        }
+        if let Some(packet) = unreachable(key, Unreachable::Prohibited) {
             self.device.write(&packet);
         }
     }
 
-    /// Room for something new, if the session may begin it now.
-    fn place(&mut self, now: Instant) -> Option<OwnedSemaphorePermit> {
-        let may = self.new.take(now);
-        let place = may.then(|| Arc::clone(&self.egress.places).try_acquire_owned().ok()).flatten();
-        if place.is_none() {
-            self.egress.counts.postponed();
-        }
-        place
+    /// Room for something new among all sessions'.
+    fn room(&self) -> Option<OwnedSemaphorePermit> {
+        let places = &self.egress.places;
+        let is_roomy = places.available_permits() > self.egress.bounds.of_all as usize / 4;
+        let may = self.streams.len() + self.datagrams.len() < SURE || is_roomy;
+        may.then(|| Arc::clone(places).try_acquire_owned().ok()).flatten()
     }
 
     /// Where something goes in truth; `None` where it may not.

@@ -9,12 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::net::sockopt::set_socket_linger;
 use smoltcp::{
     iface::{SocketHandle, SocketSet},
     socket::tcp::{self, State},
 };
 use tokio::{
-    io::AsyncWrite,
+    io::{AsyncWrite, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     sync::OwnedSemaphorePermit,
     time::timeout,
@@ -33,6 +34,10 @@ const CONNECT: Duration = Duration::from_secs(30);
 /// A program that has closed its end and said nothing of it is asked so often whether it is still there.
 const KEEP_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(30);
 
+/// How long the far end may take for the last of what a program has sent.
+const LEAVE: Duration = Duration::from_secs(30);
+
+type Leaving = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// All connections of a session.
@@ -52,6 +57,8 @@ enum Stage {
         question: Vec<u8>,
     },
     Open(Joined),
+    /// The program's end is over, and the far end has yet to take the last of what it has sent.
+    Leaving(Leaving),
 }
 
 /// A connection, whose two ends are joined.
@@ -59,13 +66,30 @@ struct Joined {
     /// The program's end.
     socket: SocketHandle,
     /// The host's.
-    stream: TcpStream,
-    /// The program says nothing more, and the far end knows.
-    program_done: bool,
+    far: Far,
+    /// The program says nothing more.
+    has_said_all: bool,
     /// The far end says nothing more, and the program knows.
     far_done: bool,
     /// When something was carried last.
     carried: Instant,
+}
+
+/// The host's end of a connection. Dropped before all was said, it is reset: else what is only a part would look like the whole.
+struct Far {
+    stream: TcpStream,
+    /// The program says nothing more, and the far end knows.
+    program_done: bool,
+}
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        if !self.program_done
+            && let Err(error) = set_socket_linger(&self.stream, Some(Duration::ZERO))
+        {
+            tracing::debug!(%error, "a connection ends as if all had been said");
+        }
+    }
 }
 
 impl Streams {
@@ -110,7 +134,8 @@ impl Streams {
             let joined = connected.ok().and_then(|stream| Some((listen(*key)?, stream)));
             let Some((socket, connected)) = joined else { return false };
             let socket = sockets.add(socket);
-            stream.stage = Stage::Open(Joined { socket, stream: connected, program_done: false, far_done: false, carried: now });
+            let far = Far { stream: connected, program_done: false };
+            stream.stage = Stage::Open(Joined { socket, far, has_said_all: false, far_done: false, carried: now });
             true
         });
         is_busy
@@ -120,7 +145,7 @@ impl Streams {
     /// longest. Else who leaves connections behind that nobody closes could have no more.
     pub(crate) fn make_way(&mut self, sockets: &mut SocketSet<'static>) {
         let closed = self.0.values().filter_map(|stream| match &stream.stage {
-            Stage::Open(joined) if joined.program_done => Some(joined),
+            Stage::Open(joined) if joined.far.program_done => Some(joined),
             _ => None,
         });
         if let Some(joined) = closed.min_by_key(|joined| joined.carried) {
@@ -132,15 +157,26 @@ impl Streams {
     pub(crate) fn carry(&mut self, cx: &mut Context<'_>, sockets: &mut SocketSet<'static>, now: Instant) -> bool {
         let mut is_busy = false;
         self.0.retain(|_, stream| {
-            let Stage::Open(joined) = &mut stream.stage else { return true };
+            let joined = match &mut stream.stage {
+                Stage::Connecting { .. } => return true,
+                Stage::Leaving(leaving) => return leaving.as_mut().poll(cx).is_pending(),
+                Stage::Open(joined) => joined,
+            };
             let socket = sockets.get_mut::<tcp::Socket<'_>>(joined.socket);
             if joined.carry(cx, socket) {
                 (joined.carried, is_busy) = (now, true);
             }
-            let goes_on = !is_over(socket);
-            if !goes_on {
-                sockets.remove(joined.socket);
+            if !is_over(socket) {
+                return true;
             }
+            let (rest, handle) = (joined.rest(socket), joined.socket);
+            sockets.remove(handle);
+            // The place of the stage is taken by one that is over.
+            let stage = std::mem::replace(&mut stream.stage, Stage::Leaving(Box::pin(std::future::ready(()))));
+            let (Some(rest), Stage::Open(joined)) = (rest, stage) else { return false };
+            let mut leaving = leave(joined.far, rest);
+            let goes_on = leaving.as_mut().poll(cx).is_pending();
+            stream.stage = Stage::Leaving(leaving);
             goes_on
         });
         is_busy
@@ -169,7 +205,29 @@ fn is_over(socket: &tcp::Socket<'_>) -> bool {
     }
 }
 
+/// Sends the rest, and says that it was the last.
+fn leave(far: Far, rest: Vec<u8>) -> Leaving {
+    Box::pin(async move {
+        let mut far = far;
+        let left = timeout(LEAVE, async {
+            far.stream.write_all(&rest).await?;
+            far.stream.shutdown().await
+        });
+        far.program_done = left.await.is_ok_and(|left| left.is_ok());
+    })
+}
+
 impl Joined {
+    /// What the program has sent before it ended in good order and the far end has not taken yet. It has been told that all arrived.
+    fn rest(&self, socket: &mut tcp::Socket<'_>) -> Option<Vec<u8>> {
+        if !self.has_said_all || self.far.program_done {
+            return None;
+        }
+        let mut rest = Vec::with_capacity(socket.recv_queue());
+        while socket.recv_queue() > 0 && socket.recv(|bytes| (bytes.len(), rest.extend_from_slice(bytes))).is_ok() {}
+        Some(rest)
+    }
+
     fn carry(&mut self, cx: &mut Context<'_>, socket: &mut tcp::Socket<'_>) -> bool {
         let out = self.carry_out(cx, socket);
         let back = if out.is_ok() { self.carry_back(cx, socket) } else { Ok(true) };
@@ -185,10 +243,11 @@ impl Joined {
 
     fn carry_out(&mut self, cx: &mut Context<'_>, socket: &mut tcp::Socket<'_>) -> io::Result<bool> {
         let mut is_busy = false;
-        while socket.can_recv() && !self.program_done {
-            let Poll::Ready(ready) = self.stream.poll_write_ready(cx) else { return Ok(is_busy) };
+        self.has_said_all |= matches!(socket.state(), State::CloseWait | State::Closing | State::LastAck | State::TimeWait);
+        while socket.can_recv() && !self.far.program_done {
+            let Poll::Ready(ready) = self.far.stream.poll_write_ready(cx) else { return Ok(is_busy) };
             ready?;
-            let stream = &self.stream;
+            let stream = &self.far.stream;
             let written = socket.recv(|bytes| match stream.try_write(bytes) {
                 Ok(len) => (len, Ok(())),
                 Err(error) => (0, Err(error)),
@@ -202,12 +261,11 @@ impl Joined {
                 Err(_) => break,
             }
         }
-        let has_said_all = matches!(socket.state(), State::CloseWait | State::Closing | State::LastAck | State::TimeWait);
-        if has_said_all && socket.recv_queue() == 0 && !self.program_done {
+        if self.has_said_all && socket.recv_queue() == 0 && !self.far.program_done {
             // Of a socket: done at once.
-            if let Poll::Ready(done) = Pin::new(&mut self.stream).poll_shutdown(cx) {
+            if let Poll::Ready(done) = Pin::new(&mut self.far.stream).poll_shutdown(cx) {
                 done?;
-                (self.program_done, is_busy) = (true, true);
+                (self.far.program_done, is_busy) = (true, true);
             }
         }
         Ok(is_busy)
@@ -216,9 +274,9 @@ impl Joined {
     fn carry_back(&mut self, cx: &mut Context<'_>, socket: &mut tcp::Socket<'_>) -> io::Result<bool> {
         let mut is_busy = false;
         while socket.can_send() && !self.far_done {
-            let Poll::Ready(ready) = self.stream.poll_read_ready(cx) else { return Ok(is_busy) };
+            let Poll::Ready(ready) = self.far.stream.poll_read_ready(cx) else { return Ok(is_busy) };
             ready?;
-            let stream = &self.stream;
+            let stream = &self.far.stream;
             let read = socket.send(|room| match stream.try_read(room) {
                 Ok(len) => (len, Ok(len)),
                 Err(error) => (0, Err(error)),

@@ -82,6 +82,9 @@ impl Backend for LocalSessions {
         let (argv, env, files) = (program.argv, program.env, Vec::new());
         let open = OpenSpec { argv, env, limits, disk: spec.limits.disk, files, warm, network };
         let mut sandbox = self.local.open(open).await.map_err(|error| CreateError::because("the sandbox", error))?;
+        if network && sandbox.device.is_none() {
+            return Err(CreateError::new("the session's network device did not arrive: the server has no descriptor left for it"));
+        }
         // Before its program is ready: what it imports may ask for names.
         let running = sandbox.device.take().map(|device| self.egress.start(device)).transpose();
         let running = running.map_err(|error| CreateError::because("the session's network", error))?;

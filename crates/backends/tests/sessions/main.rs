@@ -144,6 +144,7 @@ fn main() -> ExitCode {
         what_nobody_counts_is_limited_by_process,
         sessions_of_every_kind_reach_what_they_may,
         what_is_carried_arrives_whole_in_both_directions,
+        the_last_of_an_upload_arrives_where_the_far_end_has_spoken_first,
         names_are_asked_of_the_servers_that_are_named,
         what_is_not_of_the_internet_is_refused_and_hears_nothing,
         a_session_without_network_reaches_nothing_beside_one_that_has_it,

@@ -121,11 +121,14 @@ impl Slot {
         if shared.network == Network::Loopback && !prepare.network {
             flags |= libc::CLONE_NEWNET as u64;
         }
-        if let Some(base) = base {
-            take(Step::EnterBase, || move_into_link_name_space(base.as_fd(), Some(LinkNameSpaceType::Mount)))?;
-        }
-        // Init is born into it.
+        // Init is born into it. First: what fails before the slot is in another's mounts leaves it where it was.
         let away = if prepare.network { Some(take(Step::SlotNetwork, || self.leave_for_network())?) } else { None };
+        if let Some(base) = base
+            && let Err(failure) = take(Step::EnterBase, || move_into_link_name_space(base.as_fd(), Some(LinkNameSpaceType::Mount)))
+        {
+            away.map(Away::back);
+            return Err(failure);
+        }
         let spawned = take(Step::CloneInit, || {
             let filter_len = u32::try_from(shared.filter.len()).map_err(io::Error::other)?;
             rustix::io::write(status, &plan::encode(prepare, [wanted, birth.uid, shared.init_uid, filter_len])?)?;

@@ -134,7 +134,8 @@ for address in ('{own}', '1.1.1.1'):
                     let line = metrics.lines().find_map(|line| line.strip_prefix(name));
                     line.and_then(|value| value.trim().parse::<u64>().ok()).with_context(|| format!("no {name} in the metrics"))
                 };
-                ensure!(value("greenroom_egress_refused_total{reason=\"port\"}")? == 2, "mail was refused twice");
+                // More where a refusal came so late that the question was asked again.
+                ensure!(value("greenroom_egress_refused_total{reason=\"port\"}")? >= 2, "mail was refused twice");
                 ensure!(value("greenroom_egress_postponed_total")? > 0, "nothing was postponed in a flood");
                 // It goes on as if nothing had been.
                 let reach = format!("import socket; socket.create_connection(('{own}', {tcp}), 20); print('again')");
