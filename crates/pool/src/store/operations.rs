@@ -147,20 +147,54 @@ pub(super) fn last_number(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("SELECT coalesce(max(number), 0) FROM operations", [], |row| row.get(0))
 }
 
-/// Forgets at most so many of those that are too old or too many, and outcomes that there is no room for, the oldest first. How many.
-pub(super) fn prune(connection: &Connection, kept: OperationsKept, step: u64) -> rusqlite::Result<usize> {
-    let age_ms = u64::try_from(kept.age.as_millis()).unwrap_or(u64::MAX);
-    // What goes on is nobody's to take.
-    let sql = "DELETE FROM operations WHERE number IN (SELECT number FROM \
-               (SELECT number, ended_unix_ms FROM operations WHERE ended_unix_ms IS NOT NULL ORDER BY number LIMIT ?1) \
-               WHERE ended_unix_ms < ?2 OR number <= (SELECT max(number) FROM operations) - ?3)";
-    let oldest = signed(unix_ms().saturating_sub(age_ms));
-    let gone = connection.prepare_cached(sql)?.execute(params![signed(step), oldest, signed(MOST)])?;
-    // That an id was used is known longer than what came of it: it must not run again.
-    let sql = "UPDATE operations SET bytes = 0, outcome = NULL WHERE number IN (SELECT number FROM \
-               (SELECT number, sum(bytes) OVER (ORDER BY number DESC) AS so_far FROM operations WHERE bytes > 0) \
-               WHERE so_far > ? ORDER BY number LIMIT ?)";
-    Ok(gone + connection.prepare_cached(sql)?.execute(params![signed(kept.bytes), signed(step)])?)
+/// What of the executions is too much, as it was when somebody looked. Looking reads many rows; a step does not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TooMuch {
+    /// Those that ended before are too old, Unix time in milliseconds.
+    before_unix_ms: i64,
+    /// Rows up to this number are too many. No row has number 0.
+    row: i64,
+    /// For outcomes up to this row's there is no room.
+    outcome: i64,
+}
+
+impl TooMuch {
+    pub(super) fn look(connection: &Connection, kept: OperationsKept) -> rusqlite::Result<Self> {
+        let age_ms = u64::try_from(kept.age.as_millis()).unwrap_or(u64::MAX);
+        let before_unix_ms = signed(unix_ms().saturating_sub(age_ms));
+        let numbers = "SELECT coalesce(min(number), 0), coalesce(max(number), 0) FROM operations";
+        let (first, last) = connection.query_row(numbers, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        // Attempts that were refused have numbers, and no rows: where there are too few numbers the rows need not be counted.
+        let row = if last - first < signed(MOST) {
+            0
+        } else {
+            let sql = "SELECT number FROM operations ORDER BY number DESC LIMIT 1 OFFSET ?";
+            connection.query_row(sql, [signed(MOST)], |row| row.get(0)).optional()?.unwrap_or(0)
+        };
+        let mut outcomes = connection.prepare("SELECT number, bytes FROM operations WHERE bytes > 0 ORDER BY number DESC")?;
+        let (mut outcomes, mut so_far, mut outcome) = (outcomes.query([])?, 0_i64, 0);
+        while let Some(row) = outcomes.next()? {
+            so_far = so_far.saturating_add(row.get(1)?);
+            if so_far > signed(kept.bytes) {
+                outcome = row.get(0)?;
+                break;
+            }
+        }
+        Ok(Self { before_unix_ms, row, outcome })
+    }
+
+    /// Forgets at most so many rows that are too old or too many, and as many outcomes, the oldest first. How many.
+    pub(super) fn prune(self, connection: &Connection, step: u64) -> rusqlite::Result<usize> {
+        // What goes on is nobody's to take.
+        let sql = "DELETE FROM operations WHERE number IN (SELECT number FROM \
+                   (SELECT number, ended_unix_ms FROM operations WHERE ended_unix_ms IS NOT NULL ORDER BY number LIMIT ?1) \
+                   WHERE ended_unix_ms < ?2 OR number <= ?3)";
+        let gone = connection.prepare_cached(sql)?.execute(params![signed(step), self.before_unix_ms, self.row])?;
+        // That an id was used is known longer than what came of it: it must not run again.
+        let sql = "UPDATE operations SET bytes = 0, outcome = NULL WHERE number IN \
+                   (SELECT number FROM operations WHERE bytes > 0 AND number <= ? ORDER BY number LIMIT ?)";
+        Ok(gone + connection.prepare_cached(sql)?.execute(params![self.outcome, signed(step)])?)
+    }
 }
 
 #[cfg(test)]

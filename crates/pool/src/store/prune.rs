@@ -6,7 +6,7 @@ use std::{
 use rusqlite::params;
 use tokio::sync::Notify;
 
-use super::{Store, StoreError, operations, signed, unix_ms};
+use super::{Store, StoreError, operations::TooMuch, signed, unix_ms};
 use crate::decide::KEPT_MS;
 
 /// Rows that are looked at in one step: a call that waits for the store waits a millisecond longer at most.
@@ -62,8 +62,18 @@ impl Growth {
 impl Store {
     /// Forgets what is not to be kept, at most so much as one step takes. How many rows that concerned; 0 where all is well.
     pub async fn prune(&self, kept: Kept) -> Result<u64, StoreError> {
+        let too_much = self.look(kept).await?;
+        self.step(kept, too_much).await
+    }
+
+    /// What is too much of what takes long to look at.
+    async fn look(&self, kept: Kept) -> Result<TooMuch, StoreError> {
+        self.ask(move |connection| TooMuch::look(connection, kept.operations)).await
+    }
+
+    async fn step(&self, kept: Kept, too_much: TooMuch) -> Result<u64, StoreError> {
         let now = unix_ms();
-        let Kept { usage: kept, operations } = kept;
+        let kept = kept.usage;
         let age_ms = u64::try_from(kept.age.as_millis()).unwrap_or(u64::MAX);
         self.ask(move |connection| {
             // Numbers are given in order: what is far enough below the last one is too much. A row that lives is not ours to take.
@@ -77,16 +87,27 @@ impl Store {
                 signed(now.saturating_sub(KEPT_MS))
             ];
             let gone = connection.prepare_cached(sql)?.execute(values)?;
-            Ok((gone + operations::prune(connection, operations, STEP)?) as u64)
+            Ok((gone + too_much.prune(connection, STEP)?) as u64)
         })
         .await
     }
 
     /// Forgets it in the background, for as long as this is polled.
     pub async fn keep_pruned(self, kept: Kept) {
+        // Looked at once for all steps that it takes.
+        let mut looked = None;
         loop {
-            let pause = match self.prune(kept).await {
-                Ok(0) => LOOK,
+            let step = async {
+                let too_much = match looked {
+                    Some(too_much) => too_much,
+                    None => self.look(kept).await?,
+                };
+                Ok::<_, StoreError>((self.step(kept, too_much).await?, too_much))
+            };
+            let step = step.await;
+            looked = step.as_ref().ok().filter(|(gone, _)| *gone > 0).map(|(_, too_much)| *too_much);
+            let pause = match step {
+                Ok((0, _)) => LOOK,
                 Ok(_) => PAUSE,
                 Err(StoreError::Gone) => return,
                 Err(error) => {

@@ -120,6 +120,28 @@ async fn of_outcomes_the_latest_are_kept_that_there_is_room_for_and_of_the_other
     assert_eq!(state(&store, "2").await, ended(Some(&"x".repeat(1000))));
 }
 
+#[tokio::test]
+async fn too_many_are_counted_by_what_is_kept_and_not_by_what_was_tried() {
+    let store = Store::in_memory().unwrap();
+    let claim = begin(&store, "first").await;
+    store.end_operation(claim, "Succeeded", String::new()).await.unwrap();
+    let kept = OperationsKept { age: Duration::from_secs(3600), bytes: 1 << 40 };
+    let last = |number: u64| {
+        let sql = "INSERT INTO operations (number, pool, identifier, id, begun_unix_ms) VALUES (?, 'p', 'i', 'last', 1)";
+        store.ask(move |connection| connection.execute(sql, [signed(number)]))
+    };
+    last(3 * MOST).await.unwrap();
+    assert_eq!(prune(&store, kept).await, 0);
+    assert_eq!(state(&store, "first").await, ended(Some("")));
+    let many = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i <= ?1) \
+                INSERT INTO operations (number, pool, identifier, id, begun_unix_ms, ended_unix_ms, status) \
+                SELECT i, 'p', 'i', i, ?2, ?2, 'Succeeded' FROM n";
+    let values = [signed(MOST), signed(unix_ms())];
+    store.ask(move |connection| connection.execute(many, values)).await.unwrap();
+    assert_eq!((prune(&store, kept).await, prune(&store, kept).await), (2, 0));
+    assert_eq!(state(&store, "first").await, None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn much_that_is_written_is_looked_at_before_its_hour_comes() {
     let store = Store::in_memory().unwrap();
