@@ -7,6 +7,8 @@ mod control;
 mod operations;
 mod record;
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::Request,
@@ -23,7 +25,7 @@ pub(crate) use self::control::{Caller, Context, ControlPlane};
 use crate::{
     address::{Scheme, base},
     body,
-    gateway::Inner,
+    gateway::{Inner, to_its_end},
     pools,
     reply::say_refused,
 };
@@ -49,17 +51,17 @@ pub(crate) fn offered(catalogue: Catalogue, no_network: Option<String>) -> contr
 }
 
 /// Answers a call. `call` is what [`Call::parse`] made of the request.
-pub(crate) async fn answer(gateway: &Inner, call: Result<Call, ArmError>, request: Request) -> Response {
+pub(crate) async fn answer(gateway: &Arc<Inner>, call: Result<Call, ArmError>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     match call {
-        Ok(call) => called(gateway, call, &parts, body).await,
+        Ok(call) => called(gateway, call, parts, body).await,
         Err(error) => reply(arm::Response::refused(&error)),
     }
 }
 
-async fn called(gateway: &Inner, call: Call, parts: &Parts, body: Body) -> Response {
+async fn called(gateway: &Arc<Inner>, call: Call, parts: Parts, body: Body) -> Response {
     // Before the body is read: who may not ask has none of our memory.
-    let admitted = match admit(gateway, &call, parts).await {
+    let admitted = match admit(gateway, &call, &parts).await {
         Ok(admitted) => admitted,
         Err(refusal) => return refused(&refusal, &call, parts.uri.path()),
     };
@@ -68,20 +70,19 @@ async fn called(gateway: &Inner, call: Call, parts: &Parts, body: Body) -> Respo
         Ok(read) => read,
         Err(unreadable) => return self::unreadable(&unreadable),
     };
-    let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or(Scheme::Http);
-    let context = Context {
-        base: &base(scheme, &parts.uri, &parts.headers),
-        version: &ApiVersion::of_query(parts.uri.query()),
-        caller: &admitted.as_ref().map_or_else(Caller::unknown, |admitted| Caller::of(&admitted.subject)),
-        sees: &|pool| admitted.as_ref().is_some_and(|admitted| admitted.may(Permission::Manage, Target::Pool(pool))),
-    };
-    let removed = matches!(call, Call::DeletePool(_)).then(|| call.pool().map(|id| id.name.to_lowercase())).flatten();
-    let answered = gateway.control.answer(call, &bytes, &context).await;
-    // Those of a pool that is still there would be lost: it may be another resource group's.
-    if let Some(name) = removed.filter(|name| !gateway.control.has(name)) {
-        gateway.azure.forget(&name);
-    }
-    reply(answered.unwrap_or_else(|error| arm::Response::refused(&error)))
+    let inner = Arc::clone(gateway);
+    let answered = to_its_end(&gateway.tasks, async move {
+        let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or(Scheme::Http);
+        let context = Context {
+            base: &base(scheme, &parts.uri, &parts.headers),
+            version: &ApiVersion::of_query(parts.uri.query()),
+            caller: &admitted.as_ref().map_or_else(Caller::unknown, |admitted| Caller::of(&admitted.subject)),
+            sees: &|pool| admitted.as_ref().is_some_and(|admitted| admitted.may(Permission::Manage, Target::Pool(pool))),
+            gone: &|pool| inner.azure.forget(pool),
+        };
+        inner.control.answer(call, &bytes, &context).await
+    });
+    reply(answered.await.unwrap_or_else(|error| arm::Response::refused(&error)))
 }
 
 /// Who may see and change what. `None`: whoever asks may.

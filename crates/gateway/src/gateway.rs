@@ -12,6 +12,7 @@ use greenroom_pool::Pools;
 use greenroom_runtimes::{Catalogue, Runtime};
 use greenroom_wire::piston::{RuntimeEntry, etag};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use crate::{
     admission::Admission,
@@ -114,6 +115,16 @@ impl Gateway {
     }
 }
 
+/// Does it to its end, also where whoever waits for that goes away: what is changed in several places is changed in all of them.
+pub(crate) async fn to_its_end<T: Send + 'static>(tasks: &TaskTracker, work: impl Future<Output = T> + Send + 'static) -> T {
+    match tasks.spawn(work.in_current_span()).await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime ends, and whoever waits with it.
+        Err(Err(_)) => std::future::pending().await,
+    }
+}
+
 impl Inner {
     /// `GET /runtimes`: the bytes and their entity tag.
     pub(crate) fn listing(&self) -> (Bytes, String) {
@@ -136,5 +147,25 @@ impl Inner {
         let etag = etag(&bytes);
         *kept = Some(Listing { of: installed, bytes: bytes.clone(), etag: etag.clone() });
         (bytes, etag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_done_to_its_end_is_so_when_nobody_waits_any_more() {
+        let tasks = TaskTracker::new();
+        let (go_on, wait) = tokio::sync::oneshot::channel::<()>();
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        let mut waiting = Box::pin(to_its_end(&tasks, async move {
+            wait.await.unwrap();
+            done.send(()).unwrap();
+        }));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(waiting);
+        go_on.send(()).unwrap();
+        is_done.await.unwrap();
     }
 }

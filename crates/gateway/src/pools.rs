@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::{
     address::{Scheme, base},
     body,
-    gateway::{Gateway, Inner},
+    gateway::{Gateway, Inner, to_its_end},
     reply::{self, Refused},
 };
 
@@ -169,9 +169,12 @@ pub(crate) async fn update(State(gateway): State<Gateway>, Path(name): Path<Stri
 pub(crate) async fn delete(State(gateway): State<Gateway>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     respond(async {
         may_manage(&gateway.inner, &name, &headers).await?;
-        gateway.inner.pools.delete(&name).await.map_err(refused)?;
-        gateway.inner.control.forget(&name).await;
-        gateway.inner.azure.forget(&name);
+        let inner = Arc::clone(&gateway.inner);
+        let deleted = to_its_end(&gateway.inner.tasks, async move {
+            inner.control.remove(&name, &|pool| inner.azure.forget(pool)).await?.await;
+            Ok(())
+        });
+        deleted.await.map_err(refused)?;
         Ok(reply::empty(StatusCode::NO_CONTENT))
     })
     .await

@@ -47,6 +47,8 @@ pub(crate) struct Context<'a> {
     pub(crate) caller: &'a Caller,
     /// Whether the caller may see this pool: for lists.
     pub(crate) sees: &'a (dyn Fn(&str) -> bool + Sync),
+    /// Told the name of a pool that is gone, before there is another of it.
+    pub(crate) gone: &'a (dyn Fn(&str) + Sync),
 }
 
 /// What the sessions of the server can be at present: languages come and go.
@@ -114,11 +116,20 @@ impl<B: Backend> ControlPlane<B> {
         });
     }
 
-    /// Forgets what was kept of a pool that is gone by other means.
-    pub(crate) async fn forget(&self, name: &str) {
+    /// Takes a pool away, and what was kept of it, wherever it is. `gone` is called when it is gone for good. Returns then, too; what it
+    /// returns resolves when nothing is left of its sessions.
+    pub(crate) async fn remove(
+        &self,
+        name: &str,
+        gone: &(dyn Fn(&str) + Sync),
+    ) -> Result<impl Future<Output = ()> + Send + use<B>, PoolError> {
+        let _alone = self.inner.changing.lock().await;
+        let ended = self.inner.pools.remove(name).await?;
+        gone(name);
         if let Err(error) = Record::forget(self.inner.pools.store(), name).await {
             tracing::error!(pool = name, %error, "what the control plane kept of a pool cannot be forgotten");
         }
+        Ok(ended)
     }
 
     /// Whether there is a pool of this name, wherever.
@@ -206,6 +217,7 @@ impl<B: Backend> ControlPlane<B> {
             Err(PoolError::NotFound { .. }) => return Ok(Response::removed()),
             Err(error) => return Err(pool_error(error, &found.id)),
         };
+        (context.gone)(&found.spec.name);
         let operation = self.begin(Kind::Delete, &found).await;
         let (this, id) = (Arc::clone(inner), operation.id.clone());
         inner.tasks.spawn(async move {

@@ -50,6 +50,7 @@ async fn call(
         version: &ApiVersion::of_query(query),
         caller: &Caller { name: "alice".to_owned(), kind: "User" },
         sees: &|name| name != "hidden",
+        gone: &|_| {},
     };
     let call = Call::parse(method, path).unwrap().unwrap();
     let answer = match plane.answer(call, body.to_string().as_bytes(), &context).await {
@@ -140,6 +141,21 @@ async fn a_document_is_the_same_after_a_restart() {
     let after = get(&second, &format!("{IN_RG}/testpool")).await;
     assert_eq!(before, after);
     assert!(!after.1.to_string().contains("s3cr3t"));
+}
+
+#[tokio::test]
+async fn what_was_kept_of_a_pool_is_gone_before_its_sessions_are() {
+    let plane = plane(&Store::in_memory().unwrap()).await;
+    let gone = std::sync::Mutex::new(Vec::new());
+    put(&plane, "testpool", python()).await;
+    let ended = plane.remove("testpool", &|name| gone.lock().unwrap().push(name.to_owned())).await.unwrap();
+    assert_eq!(*gone.lock().unwrap(), ["testpool"]);
+    assert!(Record::load(plane.inner.pools.store(), "testpool").await.unwrap().is_none());
+    let (status, made) = put(&plane, "testpool", python()).await;
+    assert_eq!(status, 201);
+    ended.await;
+    let (_, found) = get(&plane, &format!("{IN_RG}/testpool")).await;
+    assert_eq!(found["systemData"], made["systemData"], "the next of its name keeps what is kept of it");
 }
 
 #[tokio::test]
