@@ -126,26 +126,30 @@ impl Slots {
     }
 
     async fn any(&self) -> Result<SlotConnection, ExecError> {
-        let found = {
-            let mut table = self.table();
-            table.check_open()?;
-            match table.idle.pop() {
-                Some(slot) => Found::Idle(slot),
-                // Rather than wait, give one that is prepared for somebody a new task.
-                None => match table.ready.pop_back() {
-                    Some(prepared) => Found::Ready(Box::new(prepared)),
-                    None => table.idle_or_wait(),
-                },
+        loop {
+            let found = {
+                let mut table = self.table();
+                table.check_open()?;
+                match table.idle.pop() {
+                    Some(slot) => Found::Idle(slot),
+                    // Rather than wait, give one that is prepared for somebody a new task.
+                    None => match table.ready.pop_back() {
+                        Some(prepared) => Found::Ready(Box::new(prepared)),
+                        None => table.idle_or_wait(),
+                    },
+                }
+            };
+            match found {
+                Found::Idle(slot) => return Ok(slot),
+                Found::Ready(prepared) => {
+                    let Prepared { slot, .. } = *prepared;
+                    // One that is gone is replaced; there are others.
+                    if slot.stop().await.is_ok() {
+                        return Ok(slot);
+                    }
+                }
+                Found::Wait(turn) => return self.wait(turn).await,
             }
-        };
-        match found {
-            Found::Idle(slot) => Ok(slot),
-            Found::Ready(prepared) => {
-                let Prepared { slot, .. } = *prepared;
-                slot.stop().await?;
-                Ok(slot)
-            }
-            Found::Wait(turn) => self.wait(turn).await,
         }
     }
 
@@ -316,6 +320,11 @@ impl Slots {
         tokio::spawn(async move {
             let Prepared { slot, .. } = prepared;
             if slot.stop().await.is_err() {
+                // It is gone, and is replaced: who waited for it is the next.
+                let mut table = slots.table();
+                if !table.is_ending() {
+                    table.waiting.push_front(waiter);
+                }
                 return;
             }
             if let Err(back) = waiter.send(slot) {

@@ -154,6 +154,7 @@ pub async fn a_runner_that_is_killed_leaves_nothing(sessions: Sessions) -> Teste
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // And serves.
+    let deadline = Instant::now() + Duration::from_secs(8);
     loop {
         if let Ok(next) = session(&sessions, PythonLts).await {
             assert_eq!(value(&next, "1").await?, shown("1"));

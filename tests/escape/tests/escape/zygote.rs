@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -273,6 +274,7 @@ fn bloat(_: &Suite) -> Result<()> {
                 while !ran.is_finished() {
                     now = zygotes(server)?;
                     ensure!(!now.is_empty(), "there is no zygote for a moment");
+                    sleep(Duration::from_millis(2));
                 }
                 ran.join().map_err(|_| anyhow!("a client panicked"))?.map(|()| now)
             })?;
