@@ -235,7 +235,7 @@ impl Keeper {
             let mut interrupt = None;
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => break (None, Some(Over::Stopped)),
+                () = self.stop.cancelled() => break (None, Some(self.stopped().await)),
                 said = self.channel.next() => match said.map(|line| wire::answer(&line)) {
                     Ok(Some(answer)) if answer.id == id => break (Some(answer), None),
                     Ok(_) => break (None, Some(self.broken(Broken::NoAnswer).await)),
@@ -295,6 +295,16 @@ impl Keeper {
         }
         tracing::info!(%why, "a session is ended: its program broke the conversation");
         self.kill(EndReason::Unintelligible).await
+    }
+
+    /// It is to stop, which may be because it has ended: whoever sees that first has it stopped.
+    async fn stopped(&self) -> Over {
+        tokio::select! {
+            biased;
+            // What we kill has no exit.
+            end = self.handle.ended() => if end.exit.is_some() { Over::Ended(reason_of(&end)) } else { Over::Stopped },
+            () = std::future::ready(()) => Over::Stopped,
+        }
     }
 
     async fn kill(&self, why: EndReason) -> Over {

@@ -252,8 +252,13 @@ async fn output_beyond_the_limit_ends_the_stage_and_keeps_what_came_before(local
 }
 
 async fn the_order_of_both_streams_is_kept(local: Local) -> Result<(), Failed> {
-    let script = "i=0; while [ $i -lt 20 ]; do echo o$i; sleep 0.005; echo e$i >&2; sleep 0.005; i=$((i+1)); done";
-    let finished = local.run(job(vec![sh(script)])).await?;
+    // Each waits until the one before has been read: what stands in both pipes when somebody looks has no order any more.
+    let script = "import fcntl, os, struct, termios, time
+for n in range(40):
+    stream = 1 + n % 2
+    os.write(stream, b'%02d' % n)
+    while struct.unpack('i', fcntl.ioctl(stream, termios.FIONREAD, bytes(4)))[0]: time.sleep(0.001)";
+    let finished = local.run(job(vec![sh(&format!("exec /usr/bin/python3 -c \"{script}\""))])).await?;
     let Output { stdout, stderr, .. } = &only(&finished).output;
     assert_eq!(stdout.len(), stderr.len());
     let streams: Vec<Stream> = only(&finished).output.pieces().map(|(stream, _)| stream).collect();

@@ -63,6 +63,22 @@ pub async fn a_killed_interpreter_ends_the_session_and_says_how(sessions: Sessio
     Ok(())
 }
 
+/// As a pool does it, which may see the end before the cell is answered.
+pub async fn a_cell_that_ends_its_session_is_told_so_however_soon_that_is_destroyed(sessions: Sessions) -> Tested {
+    for _ in 0..40 {
+        let python = session(&sessions, PythonLts).await?;
+        let result = tokio::spawn({
+            let python = Arc::clone(&python);
+            async move { cell(&python, "import os; os._exit(3)").await.map_err(|error| format!("{error:?}")) }
+        });
+        sessions.ended(&python).await;
+        sessions.destroy(python).await;
+        let result = result.await??;
+        assert_eq!((result.status, result.ended), (CellStatus::Aborted, Some(EndReason::Exited(3))));
+    }
+    Ok(())
+}
+
 pub async fn a_cell_that_heeds_no_interrupt_ends_with_its_session(sessions: Sessions) -> Tested {
     let python = session(&sessions, PythonLts).await?;
     let deaf = "print('x')\nimport time\nwhile True:\n    try: time.sleep(1)\n    except KeyboardInterrupt: pass";

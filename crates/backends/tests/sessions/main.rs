@@ -124,6 +124,7 @@ fn main() -> ExitCode {
         a_cell_out_of_memory_ends_the_session_and_says_so,
         a_killed_interpreter_ends_the_session_and_says_how,
         a_cell_that_heeds_no_interrupt_ends_with_its_session,
+        a_cell_that_ends_its_session_is_told_so_however_soon_that_is_destroyed,
         whoever_finds_a_session_dead_finds_why,
         processor_time_is_limited_per_cell,
         a_closed_conversation_ends_only_its_session,
