@@ -270,7 +270,7 @@ impl Session {
     fn segment(&mut self, key: Key, begins: bool, bytes: &[u8], now: Instant) {
         match self.streams.is_open(key) {
             Some(true) => self.device.let_through(bytes.to_vec()),
-            // It will be answered.
+            // It will be answered; or the last one of that name is just leaving, and it will be asked again.
             Some(false) => {}
             // The stack knows no such connection, and says so.
             None if !begins => self.device.let_through(bytes.to_vec()),

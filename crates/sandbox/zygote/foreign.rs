@@ -141,6 +141,7 @@ unsafe extern "C" {
     pub fn mremap(at: *mut c_void, old_len: usize, len: usize, flags: c_int, to: *mut c_void) -> *mut c_void;
     pub fn mprotect(at: *mut c_void, len: usize, protection: c_int) -> c_int;
     pub fn madvise(at: *mut c_void, len: usize, advice: c_int) -> c_int;
+    // SAFETY: `look` is called before this returns, with objects that live until then (dl_iterate_phdr(3)).
     pub fn dl_iterate_phdr(
         look: unsafe extern "C" fn(*const LoadedObject, usize, *mut c_void) -> c_int,
         data: *mut c_void,

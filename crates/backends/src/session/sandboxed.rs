@@ -83,7 +83,9 @@ impl Backend for LocalSessions {
         let open = OpenSpec { argv, env, limits, disk: spec.limits.disk, files, warm, network };
         let mut sandbox = self.local.open(open).await.map_err(|error| CreateError::because("the sandbox", error))?;
         if network && sandbox.device.is_none() {
-            return Err(CreateError::new("the session's network device did not arrive: the server has no descriptor left for it"));
+            return Err(CreateError::new(
+                "the session's network device did not arrive: the server has no descriptor left for it (raise its limit of open files)",
+            ));
         }
         // Before its program is ready: what it imports may ask for names.
         let running = sandbox.device.take().map(|device| self.egress.start(device)).transpose();
